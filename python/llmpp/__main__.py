@@ -1,0 +1,5 @@
+"""Runs the command: `python -m llmpp`."""
+
+from llmpp.cli import main
+
+main()

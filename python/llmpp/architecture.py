@@ -1,0 +1,145 @@
+"""`Architecture`: a Transformer in readable form, with HAT's notations in and out."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from llmpp import hat
+from llmpp.errors import InputError
+
+_LISTS_OF = {
+    "encoder": ("encoder_ffn", "encoder_heads"),
+    "decoder": ("decoder_ffn", "decoder_heads", "cross_heads", "cross_span"),
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An encoder-decoder Transformer; lists hold one value per layer, first layer first.
+
+    Attributes:
+        encoder_dim: Embedding width of the encoder.
+        encoder_ffn: Feed-forward width of each encoder layer.
+        encoder_heads: Self-attention heads of each encoder layer.
+        decoder_dim: Embedding width of the decoder.
+        decoder_ffn: Feed-forward width of each decoder layer.
+        decoder_heads: Self-attention heads of each decoder layer.
+        cross_heads: Encoder-decoder attention heads of each decoder layer.
+        cross_span: How many of the last encoder layers each decoder layer attends to, from 1.
+
+    Raises:
+        InputError: If a value is no positive integer, or lists of one side differ in length.
+
+    Example:
+        >>> a = Architecture(512, (1024,), (4,), 512, (1024, 2048), (4, 8), (8, 8), (1, 3))
+        >>> a.decoder_layers
+        2
+        >>> Architecture.from_hat(a.to_hat()) == a
+        True
+    """
+
+    encoder_dim: int
+    encoder_ffn: tuple[int, ...]
+    encoder_heads: tuple[int, ...]
+    decoder_dim: int
+    decoder_ffn: tuple[int, ...]
+    decoder_heads: tuple[int, ...]
+    cross_heads: tuple[int, ...]
+    cross_span: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("encoder_dim", "decoder_dim"):
+            object.__setattr__(self, name, _positive(name, getattr(self, name)))
+        for lists in _LISTS_OF.values():
+            for name in lists:
+                object.__setattr__(self, name, _positives(name, getattr(self, name)))
+            lengths = {name: len(getattr(self, name)) for name in lists}
+            if len(set(lengths.values())) > 1:
+                raise InputError(f"lists must have one value per layer, but their lengths are {lengths}")
+
+    @property
+    def encoder_layers(self) -> int:
+        """The number of encoder layers."""
+        return len(self.encoder_ffn)
+
+    @property
+    def decoder_layers(self) -> int:
+        """The number of decoder layers."""
+        return len(self.decoder_ffn)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Architecture":
+        """Builds an architecture from the mapping that `to_dict` writes.
+
+        Raises:
+            InputError: If a field is missing, unknown, or not what it should be.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(data, Mapping) or set(data) != names:
+            got = sorted(data) if isinstance(data, Mapping) else repr(data)
+            raise InputError(f"an architecture needs exactly the fields {sorted(names)}, got {got}")
+        return cls(**data)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as plain integers and lists, ready for JSON."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_hat(cls, source: str | Sequence[str] | Mapping[str, Any]) -> "Architecture":
+        """Reads HAT's YAML text, its list of ten lines, or its nested dict.
+
+        Lists that are longer than the number of layers are cut to it, as HAT does.
+
+        Raises:
+            InputError: If a key is missing or a value is not what HAT writes.
+        """
+        return cls(**hat.parse(source))
+
+    def to_hat(self, form: Literal["yaml", "lines", "dict"] = "yaml") -> Any:
+        """Writes HAT's YAML text (`str`), list of ten lines (`list[str]`) or nested dict.
+
+        Raises:
+            InputError: If `form` is none of these.
+        """
+        return hat.render(self.to_dict(), form)
+
+    def values(self) -> tuple[tuple[int, ...], ...]:
+        """Lists the values of the ten hyperparameters, in the order of a space's features."""
+        return (
+            (self.encoder_dim,),
+            (len(self.encoder_ffn),),
+            self.encoder_ffn,
+            self.encoder_heads,
+            (self.decoder_dim,),
+            (len(self.decoder_ffn),),
+            self.decoder_ffn,
+            self.decoder_heads,
+            self.cross_heads,
+            self.cross_span,
+        )
+
+    @classmethod
+    def from_values(cls, values: Sequence[Sequence[int]]) -> "Architecture":
+        """Builds an architecture from what `values` lists."""
+        (e_dim,), _, e_ffn, e_heads, (d_dim,), _, d_ffn, d_heads, c_heads, c_span = map(tuple, values)
+        return cls(e_dim, e_ffn, e_heads, d_dim, d_ffn, d_heads, c_heads, c_span)
+
+
+def _positive(name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or not 1 <= number < 1 << 32:
+        raise InputError(f"{name} must be a positive integer, got {value!r}")
+    return number
+
+
+def _positives(name: str, values: Any) -> tuple[int, ...]:
+    if isinstance(values, (str, Mapping)) or not hasattr(values, "__iter__"):
+        raise InputError(f"{name} must list one positive integer per layer, got {values!r}")
+    numbers = tuple(_positive(f"{name}[{layer}]", value) for layer, value in enumerate(values))
+    if not numbers:
+        raise InputError(f"{name} must have at least one layer")
+    return numbers

@@ -1,0 +1,25 @@
+"""What can go wrong, as exceptions whose messages say what was given and what to do."""
+
+from llmpp._core import ShapeError, SpaceError
+
+__all__ = ["InputError", "MissingExtraError", "PredictorError", "ShapeError", "SpaceError"]
+
+
+class InputError(ValueError):
+    """A name, number, file or combination of arguments that cannot be used."""
+
+
+class MissingExtraError(ImportError):
+    """A package of an optional extra is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs the package `{package}`: pip install 'llmpp[{extra}]'")
+
+
+class PredictorError(RuntimeError):
+    """A predictor failed, or its answer is not one finite score per architecture."""
+
+
+def unknown(what: str, got: object, known: list[str]) -> InputError:
+    """Builds the error for a name that is not among the known ones."""
+    return InputError(f"unknown {what} {got!r}; known: {', '.join(known)}")

@@ -1,0 +1,144 @@
+"""Predictors: what gives an architecture a score or a latency without training or running it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from llmpp import _core
+from llmpp.architecture import Architecture
+from llmpp.errors import InputError, unknown
+from llmpp.space import SearchSpace
+from llmpp.task import Task, load_task
+from llmpp.weights import read_mlp
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Anything that scores architectures; higher is better.
+
+    An attribute `encoding` may say what the predictor can tell apart: 'averaged' if architectures with equal
+    averaged features always get equal scores, 'per-layer' (assumed where it is missing) if not.
+    """
+
+    def predict(self, architectures: list[Architecture], /) -> ArrayLike:
+        """Returns one finite score per architecture, `(n,)`."""
+
+
+@dataclass(frozen=True)
+class MlpPredictor:
+    """A predictor whose MLP runs in the Rust core.
+
+    Attributes:
+        name: What it is called in results.
+        mlp: The network.
+        encoding: The features that the network reads, 'averaged' or 'per-layer'.
+        space: The architectures that it can score.
+        record: Where it came from: data, held-out error, date, versions, command.
+        notes: What a user should know before trusting it here.
+    """
+
+    name: str
+    mlp: _core.Mlp
+    encoding: _core.Encoding
+    space: SearchSpace
+    record: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def predict(self, architectures: Sequence[Architecture]) -> NDArray[np.float32]:
+        """Scores architectures, `(n,)`, in the unit of the predictor: the task's metric, or ms.
+
+        Raises:
+            SpaceError: If an architecture lies outside the space.
+        """
+        return self.mlp.forward(self.space.features(architectures, self.encoding))
+
+
+def load_predictor(name_or_path: str | Path, *, task: str | Path | Task) -> MlpPredictor:
+    """Loads a predictor of quality: 'distilled' for the student that ships with a task, or a weights file.
+
+    Raises:
+        InputError: If the task ships no student, or the file is no predictor of quality for its space.
+    """
+    task = load_task(task)
+    if str(name_or_path) != "distilled":
+        return _load_file(Path(name_or_path), task, "score", ["distilled"])
+    path = _asset("students", f"{task.name}.safetensors")
+    if not path.is_file():
+        raise InputError(
+            f"no student ships for the task {task.name!r}. Make one from a language model's answers: "
+            f"`llmpp distill ANSWERS --task {task.name} -o student.safetensors`, then pass its path as `initial`"
+        )
+    return _load(path, "distilled", task, "score")
+
+
+def load_latency(name_or_path: str | Path, *, task: str | Path | Task) -> MlpPredictor:
+    """Loads a latency model, in ms: that of a hardware by name, or a weights file.
+
+    Where a hardware has no model for the task, that of the task with the nearest vocabulary is used, and
+    `notes` says so.
+
+    Raises:
+        InputError: If there is no such hardware or file, or the model does not fit the task's space.
+    """
+    task = load_task(task)
+    models = _latency_models()
+    if str(name_or_path) not in models:
+        return _load_file(Path(name_or_path), task, "latency", sorted(models))
+    measured = [load_task(name) for name in models[str(name_or_path)]]
+    fitting = [other for other in measured if other.space.largest == task.space.largest]
+    if not fitting:
+        raise InputError(
+            f"{name_or_path} was measured on {[other.name for other in measured]} only, whose spaces are not that "
+            f"of {task.name}. Measure your own: `llmpp fit-latency CSV -o FILE`, then pass its path as `hardware`"
+        )
+    nearest = min(fitting, key=lambda other: (other.name != task.name, abs(other.vocabulary - task.vocabulary)))
+    path = _asset("latency", f"{name_or_path}.{nearest.name}.safetensors")
+    return _load(path, str(name_or_path), task, "latency")
+
+
+def hardware_names() -> list[str]:
+    """Lists the hardware that latency models ship for."""
+    return sorted(_latency_models())
+
+
+def _latency_models() -> dict[str, list[str]]:
+    """The tasks measured on each hardware, from the names of the asset files."""
+    models: dict[str, list[str]] = {}
+    for path in sorted(_asset("latency").glob("*.safetensors")):
+        hardware, _, task = path.name.removesuffix(".safetensors").partition(".")
+        models.setdefault(hardware, []).append(task)
+    return models
+
+
+def _asset(*names: str) -> Path:
+    return Path(str(files("llmpp"))).joinpath("assets", *names)
+
+
+def _load_file(path: Path, task: Task, kind: str, names: list[str]) -> MlpPredictor:
+    if not path.is_file():
+        what = {"score": "predictor", "latency": "hardware"}[kind]
+        raise unknown(what, str(path), [*names, "or the path of a weights file"])
+    return _load(path, str(path), task, kind)
+
+
+def _load(path: Path, name: str, task: Task, kind: str) -> MlpPredictor:
+    mlp, record = read_mlp(path)
+    if record.get("kind") != kind:
+        raise InputError(f"{path} holds a model of kind {record.get('kind')!r}, but one of kind {kind!r} is needed")
+    if record.get("largest") != task.space.largest:
+        raise InputError(
+            f"{path} reads features divided by {record.get('largest')}, but those of {task.name} are divided by "
+            f"{task.space.largest}: it belongs to another space"
+        )
+    encoding = record.get("encoding")
+    if encoding not in ("averaged", "per-layer") or mlp.n_features != task.space.core.n_features(encoding):
+        raise InputError(f"{path} reads {mlp.n_features} features of the encoding {encoding!r}, which {task.name} lacks")
+    notes = ()
+    if record.get("task") != task.name:
+        notes = (f"{name}: a {kind} model made for {record.get('task')} stands in for {task.name}",)
+    return MlpPredictor(name, mlp, encoding, task.space, record, notes)

@@ -1,0 +1,194 @@
+"""Translation tasks as data: space, sizes, metric, the words for a prompt, and figures of trained architectures."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmpp.architecture import Architecture
+from llmpp.errors import InputError, unknown
+from llmpp.space import SPACES, SearchSpace
+
+TASK_SCHEMA = "llmpp.task/1"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is known of one architecture that was trained from scratch.
+
+    Attributes:
+        id: Its number within the task.
+        architecture: The architecture.
+        valid_score: Quality on the validation set, in the task's metric.
+        test_score: Quality on the test set.
+        latency_ms: Measured latency in ms, on the hardware that the task's source names (or does not).
+        supernet_scores: Validation quality that weight-sharing supernets predict for it, by supernet.
+    """
+
+    id: int
+    architecture: Architecture
+    valid_score: float
+    test_score: float
+    latency_ms: float
+    supernet_scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A translation task.
+
+    Attributes:
+        name: Such as `wmt14.en-de`.
+        space: The architectures to choose from.
+        vocabulary: Rows of the output embedding.
+        sentence_length: Tokens of source and of target that costs and latencies refer to.
+        metric: The quality metric; higher is better.
+        words: The task in the words of a prompt, such as 'WMT 2014 English-German translation'.
+        source: Where the figures come from.
+        figures: Architectures trained from scratch.
+        splits: Ids of the demonstrations of each split, in the order in which a prompt shows them.
+    """
+
+    name: str
+    space: SearchSpace
+    vocabulary: int
+    sentence_length: int
+    metric: str = "BLEU"
+    words: str = ""
+    source: str = ""
+    figures: tuple[Figures, ...] = ()
+    splits: Mapping[str, tuple[int, ...]] | None = None
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """What costs depend on beside the architecture: qkv dim, sentence length, vocabulary."""
+        return self.space.qkv_dim, self.sentence_length, self.vocabulary
+
+    def demonstrations(self, split: str) -> list[Figures]:
+        """Lists the figures that prompts of a split may show; 'all' shows every one.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        by_id = {figures.id: figures for figures in self.figures}
+        return [by_id[number] for number in self._ids(split)]
+
+    def held_out(self, split: str) -> list[Figures]:
+        """Lists the figures that a split keeps for testing: those it does not demonstrate.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        shown = set(self._ids(split))
+        return [figures for figures in self.figures if figures.id not in shown]
+
+    def _ids(self, split: str) -> tuple[int, ...]:
+        if split == "all":
+            return tuple(figures.id for figures in self.figures)
+        splits = self.splits or {}
+        if split not in splits:
+            raise unknown(f"split of {self.name}", split, [*splits, "all"])
+        return splits[split]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Task":
+        """Builds a task from parsed JSON; `space` is a name of `SPACES` or a space's own description.
+
+        Raises:
+            InputError: If a key is missing or unknown, or the schema is another.
+        """
+        required = {"schema", "name", "space", "vocabulary", "sentence_length"}
+        optional = {"metric", "words", "source", "figures", "splits"}
+        if not required <= set(data) <= required | optional:
+            raise InputError(f"a task needs the keys {sorted(required)} and may have {sorted(optional)}; "
+                             f"got {sorted(data)}")
+        if data["schema"] != TASK_SCHEMA:
+            raise InputError(f"expected a task of schema {TASK_SCHEMA!r}, got {data['schema']!r}")
+        rest = {key: data[key] for key in set(data) - {"schema", "space", "figures", "splits"}}
+        figures = tuple(
+            Figures(**{**row, "architecture": Architecture.from_dict(row["architecture"])})
+            for row in data.get("figures", [])
+        )
+        splits = {name: tuple(ids) for name, ids in data.get("splits", {}).items()}
+        return cls(space=_space(data["space"]), figures=figures, splits=splits, **rest)
+
+
+def _space(description: str | Mapping[str, Any]) -> SearchSpace:
+    if isinstance(description, Mapping):
+        return SearchSpace.from_dict(description)
+    if description not in SPACES:
+        raise unknown("space", description, sorted(SPACES))
+    return SPACES[description]
+
+
+def task_names() -> list[str]:
+    """Lists the built-in tasks."""
+    folder = files("llmpp") / "assets" / "tasks"
+    return sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
+
+
+def load_task(task: "str | Path | Task") -> Task:
+    """Finds a built-in task by name, or reads one from a JSON file; passes a `Task` through.
+
+    Raises:
+        InputError: If there is neither such a task nor such a file, or the file is no task.
+    """
+    if isinstance(task, Task):
+        return task
+    names = task_names()
+    if str(task) in names:
+        return Task.from_dict(json.loads((files("llmpp") / "assets" / "tasks" / f"{task}.json").read_text()))
+    path = Path(task)
+    if not path.is_file():
+        raise InputError(f"unknown task {str(task)!r}; known: {', '.join(names)}; or the path of a task's JSON file")
+    try:
+        return Task.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"{path} is not a task: {error}") from error
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one architecture costs.
+
+    Attributes:
+        flops: FLOPs of one teacher-forced pass over one sentence pair, output projection included.
+        flops_without_head: The same without the output projection.
+        params: Parameters without embeddings.
+        embedding_params: Parameters of one embedding matrix at the decoder's width.
+    """
+
+    flops: int
+    flops_without_head: int
+    params: int
+    embedding_params: int
+
+
+def cost(architecture: Architecture, *, task: str | Path | Task) -> Cost:
+    """Computes FLOPs and parameters in closed form, exact to the integer.
+
+    Args:
+        architecture: An architecture of the task's space.
+        task: A task, its name, or its file; it gives vocabulary and sentence length.
+
+    Raises:
+        InputError: If there is no such task.
+        SpaceError: If the architecture lies outside the space.
+
+    Example:
+        >>> a = load_task("wmt14.en-de").figures[0].architecture
+        >>> cost(a, task="wmt14.en-de").flops
+        3479416512
+    """
+    task = load_task(task)
+    return Cost(*(int(value) for value in costs(task.space.genomes([architecture]), task)[0]))
+
+
+def costs(genomes: NDArray[np.uint8], task: Task) -> NDArray[np.uint64]:
+    """Computes the four costs of `Cost`, in its order, for genomes `(n, n_genes)`: `(n, 4)`."""
+    return task.space.core.cost(genomes, task.sizes)

@@ -1,0 +1,53 @@
+"""Weight files: safetensors whose one metadata entry, `llmpp`, is a JSON record of where they came from."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmpp import _core
+from llmpp.errors import InputError, MissingExtraError
+
+MLP_SCHEMA = "llmpp.mlp/1"
+
+
+def read_mlp(path: Path) -> tuple[_core.Mlp, dict[str, Any]]:
+    """Reads an MLP and its record.
+
+    Raises:
+        InputError: If the file cannot be read, is truncated, misshapen, not finite, or has no record.
+    """
+    try:
+        data = path.read_bytes()
+        mlp = _core.Mlp(data)
+        length = int.from_bytes(data[:8], "little")
+        record = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["llmpp"])
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"cannot use the weights file {path}: {error}") from error
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path} has no `llmpp` record in its metadata: was it written by llmpp?") from error
+    if not isinstance(record, dict) or record.get("schema") != MLP_SCHEMA:
+        raise InputError(f"{path} does not follow the schema {MLP_SCHEMA!r}: write it again with this version")
+    return mlp, record
+
+
+def write_mlp(path: Path, tensors: Mapping[str, NDArray[np.generic]], record: Mapping[str, Any]) -> None:
+    """Writes an MLP's tensors (see `rust/weights.rs`) and its record; equal input gives equal bytes.
+
+    Raises:
+        MissingExtraError: If safetensors is not installed.
+        InputError: If the file cannot be written.
+    """
+    try:
+        from safetensors.numpy import save
+    except ImportError as error:
+        raise MissingExtraError("safetensors", "train") from error
+    text = json.dumps({"schema": MLP_SCHEMA, **record}, sort_keys=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(save(dict(tensors), metadata={"llmpp": text}))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error}") from error
