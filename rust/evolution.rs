@@ -26,7 +26,8 @@ pub struct Settings {
     pub n_children: usize,
     /// Probability that a mutant's gene is redrawn.
     pub mutation_prob: f64,
-    /// Draws per open place of a population, after which the place stays empty.
+    /// Draws per open place of a population, after which the place stays empty. The first population has
+    /// five times as many.
     pub max_draws: usize,
 }
 
@@ -38,14 +39,19 @@ impl Default for Settings {
             n_mutants: 50,
             n_children: 50,
             mutation_prob: 0.3,
-            max_draws: 100,
+            max_draws: 20,
         }
     }
 }
 
-/// Draws per place of the first population that are uniform. After them, if the population is still not
-/// complete, the bounds are tight, and draws are mutants of the candidates that violate them least.
-const N_UNIFORM_DRAWS: usize = 20;
+/// Where the first population is not complete after `max_draws` draws per place, the bounds are tight: so many
+/// times as many draws follow that are close mutants of the candidates which violate the bounds least.
+const NEAREST_DRAWS: usize = 4;
+/// The share of `mutation_prob` that such a close mutant is drawn with.
+const CLOSE: f64 = 0.25;
+/// A child's place goes to a mutant after this share of its draws: parents that have become alike only have
+/// children that are known.
+const CHILD_SHARE: f64 = 0.5;
 
 /// How an open place of the population is filled.
 #[derive(Debug, Clone, Copy)]
@@ -160,7 +166,7 @@ impl Evolution {
 
     /// Draws candidates whose measures are not known yet: genomes `(n, n_genes)`, to be admitted in this order.
     ///
-    /// Empty when the population is complete, which takes at most `max_draws` draws per place.
+    /// Empty when the population is complete, or each place has had its draws.
     ///
     /// # Errors
     /// When candidates drawn before still wait for [`Self::admit`].
@@ -168,7 +174,9 @@ impl Evolution {
         if !self.pending.is_empty() {
             return Err(Error::OutOfTurn { reason: "admit the candidates proposed before" });
         }
-        while self.pending.is_empty() && !self.open.is_empty() && self.n_rounds < self.settings.max_draws {
+        let n_factors = if self.is_first() { 1 + NEAREST_DRAWS } else { 1 };
+        let max_rounds = self.settings.max_draws.saturating_mul(n_factors);
+        while self.pending.is_empty() && !self.open.is_empty() && self.n_rounds < max_rounds {
             self.n_rounds += 1;
             self.draw_round();
         }
@@ -323,9 +331,9 @@ impl Evolution {
             (Origin::Sample, None) => self.space.sample(&mut stream),
             (Origin::Sample, Some(nearest)) => {
                 let parent = nearest[stream.below(nearest.len())];
-                self.space.mutate(self.genome(parent), self.settings.mutation_prob, &mut stream)
+                self.space.mutate(self.genome(parent), self.settings.mutation_prob * CLOSE, &mut stream)
             }
-            (Origin::Child, _) if self.n_parents > 1 => {
+            (Origin::Child, _) if self.n_parents > 1 && !self.is_child_late() => {
                 let first = stream.below(self.n_parents);
                 let second = (first + 1 + stream.below(self.n_parents - 1)) % self.n_parents;
                 let [first, second] = [first, second].map(|parent| self.genome(self.population[parent]));
@@ -338,8 +346,17 @@ impl Evolution {
         }
     }
 
+    fn is_first(&self) -> bool {
+        self.history.is_empty()
+    }
+
     fn needs_nearest(&self) -> bool {
-        self.history.is_empty() && self.n_rounds > N_UNIFORM_DRAWS && self.n_measured() > 0
+        self.is_first() && self.n_rounds > self.settings.max_draws && self.n_measured() > 0
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts of draws are small")]
+    fn is_child_late(&self) -> bool {
+        self.n_rounds as f64 > self.settings.max_draws as f64 * CHILD_SHARE
     }
 
     /// The candidates that violate the bounds least, as many as there are parents.

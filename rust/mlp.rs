@@ -75,7 +75,7 @@ impl Mlp {
         expect_size("features left over after whole rows", 0, features.len() % self.n_features())?;
         let n_rows = features.len() / self.n_features();
         let mut scores = vec![0.0; n_rows];
-        let rows_per_thread = n_rows.div_ceil(n_threads.max(1)).next_multiple_of(BLOCK_ROWS);
+        let rows_per_thread = n_rows.div_ceil(n_threads.max(1)).next_multiple_of(BLOCK_ROWS).max(BLOCK_ROWS);
         let shares =
             features.chunks(rows_per_thread * self.n_features()).zip(scores.chunks_mut(rows_per_thread));
         if n_rows <= rows_per_thread {

@@ -1,12 +1,19 @@
-"""Neural architecture search in which a large language model predicts how well an architecture will perform."""
+"""Neural architecture search in which a large language model predicts how well an architecture will perform.
 
-from llmpp import hsnas
-from llmpp.architecture import Architecture
-from llmpp.errors import InputError, MissingExtraError, PredictorError, ShapeError, SpaceError
-from llmpp.predictor import MlpPredictor, Predictor, hardware_names, load_latency, load_predictor
-from llmpp.result import Candidate, Iteration, SearchResult
-from llmpp.space import SPACES, SearchSpace
-from llmpp.task import Cost, Figures, Task, cost, load_task, task_names
+Names are imported when they are first used, so that `import llmpp` is instant.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmpp import hsnas
+    from llmpp.architecture import Architecture
+    from llmpp.errors import InputError, MissingExtraError, PredictorError, ShapeError, SpaceError
+    from llmpp.predictor import MlpPredictor, Predictor, hardware_names, load_latency, load_predictor
+    from llmpp.result import Candidate, Iteration, SearchResult
+    from llmpp.space import SPACES, SearchSpace
+    from llmpp.task import Cost, Figures, Task, cost, load_task, task_names
 
 __all__ = [
     "SPACES",
@@ -33,3 +40,28 @@ __all__ = [
     "load_task",
     "task_names",
 ]
+
+_HOMES = {
+    "architecture": ["Architecture"],
+    "errors": ["InputError", "MissingExtraError", "PredictorError", "ShapeError", "SpaceError"],
+    "predictor": ["MlpPredictor", "Predictor", "hardware_names", "load_latency", "load_predictor"],
+    "result": ["Candidate", "Iteration", "SearchResult"],
+    "space": ["SPACES", "SearchSpace"],
+    "task": ["Cost", "Figures", "Task", "cost", "load_task", "task_names"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name from its home."""
+    if name == "hsnas":
+        return import_module("llmpp.hsnas")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'llmpp' has no attribute {name!r}")
+    value = getattr(import_module(f"llmpp.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

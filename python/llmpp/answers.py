@@ -1,8 +1,8 @@
 """Answers of a language model: JSON lines of an architecture and the quality that the model expects of it.
 
-The first line may be a header, `{"schema": "llmpp.answers/1", "task": ..., "model": ..., "source": ...}`.
-Each further line has `architecture` and `answer`, and may have `split` (which demonstrations the prompt showed,
-'all' if missing) and `prompt` (its name).
+The first line may be a header: `{"schema": "llmpp.answers/1", "task": ..., "model": ..., "source": ...}`.
+Each further line has `architecture` and `answer`, and may have `split` (which demonstrations the prompt
+showed, 'all' if missing) and `prompt` (its name).
 """
 
 import json
@@ -77,7 +77,7 @@ def read_answers(path: Path) -> Answers:
     """Reads answers.
 
     Raises:
-        InputError: If the file cannot be read, is empty, or a line is not an answer; the message has its number.
+        InputError: If the file cannot be read, is empty, or a line (the message has its number) is no answer.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

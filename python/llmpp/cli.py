@@ -25,7 +25,7 @@ from llmpp.task import load_task, task_names
 DONE, FAILED, WRONG_USE, INFEASIBLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
-    help="Neural architecture search in which a language model predicts how well an architecture will perform.",
+    help="Neural architecture search in which a language model predicts how good an architecture is.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -74,7 +74,9 @@ def _version(value: bool) -> None:  # noqa: FBT001 - the form of a typer callbac
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
 ) -> None:
     """Takes the options before the verb."""
 
@@ -86,10 +88,18 @@ def search(
         str | None, typer.Option(help="A hardware of `llmpp tasks`, or a file of `llmpp fit-latency`.")
     ] = None,
     latency_ms: Annotated[float | None, typer.Option(help="Upper bound of the latency, in ms.")] = None,
-    gflops: Annotated[float | None, typer.Option(help="Upper bound of FLOPs / 1e9, output projection included.")] = None,
-    params_m: Annotated[float | None, typer.Option(help="Upper bound of parameters / 1e6, without embeddings.")] = None,
-    initial: Annotated[str, typer.Option(help="'distilled', or the weights file that the search starts on.")] = "distilled",
-    baseline: Annotated[str | None, typer.Option(help="Weights file of the predictor that the search ends on.")] = None,
+    gflops: Annotated[
+        float | None, typer.Option(help="Upper bound of FLOPs / 1e9, output projection included.")
+    ] = None,
+    params_m: Annotated[
+        float | None, typer.Option(help="Upper bound of parameters / 1e6, without embeddings.")
+    ] = None,
+    initial: Annotated[
+        str, typer.Option(help="'distilled', or the weights file that the search starts on.")
+    ] = "distilled",
+    baseline: Annotated[
+        str | None, typer.Option(help="Weights file of the predictor that the search ends on.")
+    ] = None,
     switch: Annotated[float, typer.Option(help="Share of iterations before the baseline takes over.")] = 0.5,
     seed: Seed = 0,
     n_iterations: Annotated[int, typer.Option(help="Populations scored.")] = 30,
@@ -98,7 +108,9 @@ def search(
     n_mutants: Annotated[int, typer.Option(help="Mutants in each further population.")] = 50,
     n_children: Annotated[int, typer.Option(help="Children of two parents in each further population.")] = 50,
     mutation_prob: Annotated[float, typer.Option(help="Probability that a mutant's gene is redrawn.")] = 0.3,
-    n_threads: Annotated[int, typer.Option(help="Threads for inference; the result does not depend on them.")] = 1,
+    n_threads: Annotated[
+        int, typer.Option(help="Threads for inference; the result does not depend on them.")
+    ] = 1,
     run_dir: Annotated[
         Path | None, typer.Option(help="New directory for all that was done; runs/TASK-TIME by default.")
     ] = None,
@@ -208,7 +220,9 @@ def distill(
     answers: Annotated[Path, typer.Argument(help="JSON lines of architectures and answers.")],
     task: TaskName,
     output: Output,
-    split: Annotated[str, typer.Option(help="Answers to use: those of prompts that showed this split.")] = "all",
+    split: Annotated[
+        str, typer.Option(help="Answers to use: those of prompts that showed this split.")
+    ] = "all",
     seed: Seed = 0,
     date: Date = None,
     as_json: Json = False,

@@ -1,5 +1,8 @@
 """What can go wrong, as exceptions whose messages say what was given and what to do."""
 
+from importlib import import_module
+from typing import Any
+
 from llmpp._core import ShapeError, SpaceError
 
 __all__ = ["InputError", "MissingExtraError", "PredictorError", "ShapeError", "SpaceError"]
@@ -14,6 +17,18 @@ class MissingExtraError(ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs the package `{package}`: pip install 'llmpp[{extra}]'")
+
+
+def require(module: str, extra: str) -> Any:
+    """Imports a module of an optional extra.
+
+    Raises:
+        MissingExtraError: If its package is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(module.partition(".")[0], extra) from error
 
 
 class PredictorError(RuntimeError):

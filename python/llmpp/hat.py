@@ -97,7 +97,9 @@ def _line_values(source: str | Sequence[str]) -> dict[str, Any]:
         try:
             values[key.strip()] = json.loads(value)
         except json.JSONDecodeError as error:
-            raise InputError(f"not a line of HAT's notation: {line!r} (want `key: integer or list`)") from error
+            raise InputError(
+                f"not a line of HAT's notation: {line!r} (want `key: integer or list`)"
+            ) from error
     return values
 
 

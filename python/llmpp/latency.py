@@ -4,7 +4,6 @@ Measurements drift: whole blocks of rows are shifted. The fit is linear in the c
 Huber's loss of the relative error, so that shifted rows weigh little; see `docs/latency.md`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from llmpp.errors import InputError, MissingExtraError
+from llmpp.errors import InputError, require
 from llmpp.provenance import origin
 from llmpp.space import HYPERPARAMETERS
 from llmpp.task import Task
@@ -119,7 +118,9 @@ def read_table(path: Path, task: Task) -> LatencyTable:
         raise InputError(f"{path} has {len(frame)} rows, but a latency model needs at least {_MIN_ROWS}")
     values = _finite(frame, path)
     largest = np.array(list(task.space.largest.values()), np.float64)
-    return LatencyTable(values[:, : len(FEATURE_COLUMNS)] / largest, values[:, len(FEATURE_COLUMNS) :].sum(axis=1))
+    return LatencyTable(
+        values[:, : len(FEATURE_COLUMNS)] / largest, values[:, len(FEATURE_COLUMNS) :].sum(axis=1)
+    )
 
 
 def _finite(frame: "pl.DataFrame", path: Path) -> Floats:
@@ -128,7 +129,7 @@ def _finite(frame: "pl.DataFrame", path: Path) -> Floats:
     if len(bad):
         row, column = bad[0]
         raise InputError(
-            f"{path}: `{frame.columns[column]}` of row {row + 1} is {values[row, column]}, but must be positive"
+            f"{path}: `{frame.columns[column]}` of row {row + 1} is {values[row, column]}, not above 0"
         )
     return values
 
@@ -144,7 +145,8 @@ def fit(features: Floats, latency_ms: Floats) -> LatencyModel:
     """
     products = _products_for(features)
     rows = np.column_stack([np.ones(len(features)), _columns(features, products)]) / latency_ms[:, None]
-    solution = _solver()(
+    least_squares = require("scipy.optimize", "train").least_squares
+    solution = least_squares(
         lambda c: rows @ c - 1.0,
         np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)[0],
         jac=lambda _: rows,
@@ -152,15 +154,6 @@ def fit(features: Floats, latency_ms: Floats) -> LatencyModel:
         f_scale=HUBER_SCALE,
     )
     return LatencyModel(products, solution.x[1:], float(solution.x[0]))
-
-
-def _solver() -> Callable[..., Any]:
-    try:
-        from scipy.optimize import least_squares
-    except ImportError as error:
-        raise MissingExtraError("scipy", "train") from error
-    solver: Callable[..., Any] = least_squares
-    return solver
 
 
 def _products_for(features: Floats) -> NDArray[np.int32]:
@@ -179,7 +172,8 @@ def _columns(features: Floats, products: NDArray[np.int32]) -> Floats:
 def split_rows(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """HAT's split of `n` rows: the first 80% of a shuffle to fit on, the last 10% to test on."""
     order = np.arange(n)
-    np.random.RandomState(0).shuffle(order)  # noqa: NPY002 - the split is defined by this generator
+    # The split is defined by this generator.
+    np.random.RandomState(0).shuffle(order)
     return order[: int(n * 0.8)], order[int(n * 0.9) :]
 
 

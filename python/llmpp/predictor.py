@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from llmpp import _core
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError, unknown
-from llmpp.space import SearchSpace
+from llmpp.space import Encoding, SearchSpace
 from llmpp.task import Task, load_task
 from llmpp.weights import read_mlp
 
@@ -44,7 +44,7 @@ class MlpPredictor:
 
     name: str
     mlp: _core.Mlp
-    encoding: _core.Encoding
+    encoding: Encoding
     space: SearchSpace
     record: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -70,8 +70,8 @@ def load_predictor(name_or_path: str | Path, *, task: str | Path | Task) -> MlpP
     path = _asset("students", f"{task.name}.safetensors")
     if not path.is_file():
         raise InputError(
-            f"no student ships for the task {task.name!r}. Make one from a language model's answers: "
-            f"`llmpp distill ANSWERS --task {task.name} -o student.safetensors`, then pass its path as `initial`"
+            f"no student ships for the task {task.name!r}. Make one from a model's answers, "
+            f"`llmpp distill ANSWERS --task {task.name} -o FILE`, and pass FILE as `initial`"
         )
     return _load(path, "distilled", task, "score")
 
@@ -93,10 +93,12 @@ def load_latency(name_or_path: str | Path, *, task: str | Path | Task) -> MlpPre
     fitting = [other for other in measured if other.space.largest == task.space.largest]
     if not fitting:
         raise InputError(
-            f"{name_or_path} was measured on {[other.name for other in measured]} only, whose spaces are not that "
-            f"of {task.name}. Measure your own: `llmpp fit-latency CSV -o FILE`, then pass its path as `hardware`"
+            f"{name_or_path} was measured on {[other.name for other in measured]} only, whose spaces are not "
+            f"that of {task.name}. Fit your own, `llmpp fit-latency CSV -o FILE`, and pass FILE as `hardware`"
         )
-    nearest = min(fitting, key=lambda other: (other.name != task.name, abs(other.vocabulary - task.vocabulary)))
+    nearest = min(
+        fitting, key=lambda other: (other.name != task.name, abs(other.vocabulary - task.vocabulary))
+    )
     path = _asset("latency", f"{name_or_path}.{nearest.name}.safetensors")
     return _load(path, str(name_or_path), task, "latency")
 
@@ -129,16 +131,20 @@ def _load_file(path: Path, task: Task, kind: str, names: list[str]) -> MlpPredic
 def _load(path: Path, name: str, task: Task, kind: str) -> MlpPredictor:
     mlp, record = read_mlp(path)
     if record.get("kind") != kind:
-        raise InputError(f"{path} holds a model of kind {record.get('kind')!r}, but one of kind {kind!r} is needed")
+        raise InputError(
+            f"{path} holds a model of kind {record.get('kind')!r}, but one of kind {kind!r} is needed"
+        )
     if record.get("largest") != task.space.largest:
         raise InputError(
-            f"{path} reads features divided by {record.get('largest')}, but those of {task.name} are divided by "
-            f"{task.space.largest}: it belongs to another space"
+            f"{path} belongs to another space: it divides features by {record.get('largest')}, but those of "
+            f"{task.name} are divided by {task.space.largest}"
         )
     encoding = record.get("encoding")
     if encoding not in ("averaged", "per-layer") or mlp.n_features != task.space.core.n_features(encoding):
-        raise InputError(f"{path} reads {mlp.n_features} features of the encoding {encoding!r}, which {task.name} lacks")
-    notes = ()
+        raise InputError(
+            f"{path} reads {mlp.n_features} features of the encoding {encoding!r}, which {task.name} lacks"
+        )
+    notes: tuple[str, ...] = ()
     if record.get("task") != task.name:
         notes = (f"{name}: a {kind} model made for {record.get('task')} stands in for {task.name}",)
     return MlpPredictor(name, mlp, encoding, task.space, record, notes)

@@ -1,6 +1,6 @@
 """Where a file came from: versions, date and command, for the records inside weight files."""
 
-import datetime
+import datetime as dt
 import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +21,7 @@ def origin(command: str, packages: Sequence[str], date: str | None) -> dict[str,
         InputError: If the date is not one.
     """
     if date is None:
-        date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+        date = dt.datetime.now(dt.timezone.utc).date().isoformat()
     elif not re.fullmatch(r"\d{4}-\d{2}-\d{2}", date):
         raise InputError(f"`date` must be YYYY-MM-DD, got {date!r}")
     return {"command": command, "date": date, "versions": {name: _version(name) for name in packages}}

@@ -145,12 +145,13 @@ class SearchResult:
 def candidates(space: SearchSpace, scored: Scored, positions: NDArray[np.intp]) -> list[Candidate]:
     """Reads candidates off the arrays."""
     architectures = space.architectures(scored.genomes[positions])
-    figures = {name: scored.measures[name][positions].tolist() for name in scored.measures}
-    scores = scored.scores[positions].tolist()
-    return [
-        Candidate(a, scores[i], *(figures[name][i] if name in figures else None for name in MEASURES))
-        for i, a in enumerate(architectures)
-    ]
+    unknown = [None] * len(positions)
+    latencies = (
+        scored.measures["latency_ms"][positions].tolist() if "latency_ms" in scored.measures else unknown
+    )
+    gflops, params_m = (scored.measures[name][positions].tolist() for name in ("gflops", "params_m"))
+    columns = (architectures, scored.scores[positions].tolist(), latencies, gflops, params_m)
+    return [Candidate(*row) for row in zip(*columns, strict=True)]
 
 
 def best_candidate(space: SearchSpace, scored: Scored) -> Candidate | None:
@@ -167,12 +168,11 @@ def frame(space: SearchSpace, predictors: tuple[str, ...], scored: Scored) -> "p
 
     n = len(scored.scores)
     names = pl.Series("predictor", [predictors[phase] for phase in scored.phases], dtype=pl.String)
-    measures = [
-        pl.Series(name, scored.measures.get(name, [None] * n), dtype=pl.Float64) for name in MEASURES
-    ]
+    measures = [pl.Series(name, scored.measures.get(name, [None] * n), dtype=pl.Float64) for name in MEASURES]
     architectures = [architecture.to_dict() for architecture in space.architectures(scored.genomes)]
     schema = {
-        name: pl.Int64 if name.endswith("_dim") else pl.List(pl.Int64) for name in Architecture.__dataclass_fields__
+        name: pl.Int64 if name.endswith("_dim") else pl.List(pl.Int64)
+        for name in Architecture.__dataclass_fields__
     }
     return pl.DataFrame(
         [

@@ -10,7 +10,6 @@
 """
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -55,7 +54,11 @@ class RunDirectory:
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Writes what the search was asked, and with which versions."""
         versions = {name: version(name) for name in ("llmpp", "numpy", "polars")}
-        machine = {"python": platform.python_version(), "kernel": _core.kernel(), "machine": platform.machine()}
+        machine = {
+            "python": platform.python_version(),
+            "kernel": _core.kernel(),
+            "machine": platform.machine(),
+        }
         self._write_json("settings.json", {**settings, "versions": versions | machine})
 
     def write_progress(
@@ -64,7 +67,7 @@ class RunDirectory:
         """Writes what was scored so far; a file is replaced only once its successor is whole."""
         temporary = self.path / "candidates.parquet.part"
         frame(space, predictors, scored).write_parquet(temporary)
-        os.replace(temporary, self.path / "candidates.parquet")
+        temporary.replace(self.path / "candidates.parquet")
         self._write_json("history.json", {"iterations": [asdict(iteration) for iteration in history]})
 
     def write_result(self, result: SearchResult) -> None:
@@ -82,4 +85,4 @@ class RunDirectory:
     def _write(self, name: str, text: str) -> None:
         temporary = self.path / f"{name}.part"
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / name)
+        temporary.replace(self.path / name)

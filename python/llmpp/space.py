@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from llmpp import _core
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError
+
+#: What a predictor sees of an architecture: 10 averaged features, or one feature per layer's choice.
+Encoding: TypeAlias = Literal["averaged", "per-layer"]
 
 #: The ten hyperparameters of HAT's Transformer in the order of features, and what counts their layers.
 HYPERPARAMETERS: dict[str, str | None] = {
@@ -59,7 +62,9 @@ class SearchSpace:
     @cached_property
     def core(self) -> _core.Space:
         """The space as the Rust core sees it."""
-        return _core.Space([(name, list(self.options[name]), depth) for name, depth in HYPERPARAMETERS.items()])
+        return _core.Space(
+            [(name, list(self.options[name]), depth) for name, depth in HYPERPARAMETERS.items()]
+        )
 
     @property
     def n_architectures(self) -> int:
@@ -88,7 +93,7 @@ class SearchSpace:
         return [Architecture.from_values(values) for values in self.core.values_of(genomes)]
 
     def features(
-        self, architectures: Sequence[Architecture], encoding: _core.Encoding = "averaged"
+        self, architectures: Sequence[Architecture], encoding: Encoding = "averaged"
     ) -> NDArray[np.float32]:
         """Encodes architectures for predictors.
 

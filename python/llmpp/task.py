@@ -1,4 +1,4 @@
-"""Translation tasks as data: space, sizes, metric, the words for a prompt, and figures of trained architectures."""
+"""Translation tasks as data: space, sizes, metric, words for a prompt, figures of trained architectures."""
 
 import json
 from collections.abc import Mapping
@@ -105,8 +105,10 @@ class Task:
         required = {"schema", "name", "space", "vocabulary", "sentence_length"}
         optional = {"metric", "words", "source", "figures", "splits"}
         if not required <= set(data) <= required | optional:
-            raise InputError(f"a task needs the keys {sorted(required)} and may have {sorted(optional)}; "
-                             f"got {sorted(data)}")
+            raise InputError(
+                f"a task needs the keys {sorted(required)} and may have {sorted(optional)}; "
+                f"got {sorted(data)}"
+            )
         if data["schema"] != TASK_SCHEMA:
             raise InputError(f"expected a task of schema {TASK_SCHEMA!r}, got {data['schema']!r}")
         rest = {key: data[key] for key in set(data) - {"schema", "space", "figures", "splits"}}
@@ -145,7 +147,9 @@ def load_task(task: "str | Path | Task") -> Task:
         return Task.from_dict(json.loads((files("llmpp") / "assets" / "tasks" / f"{task}.json").read_text()))
     path = Path(task)
     if not path.is_file():
-        raise InputError(f"unknown task {str(task)!r}; known: {', '.join(names)}; or the path of a task's JSON file")
+        raise InputError(
+            f"unknown task {str(task)!r}; known: {', '.join(names)}; or the path of a task's JSON file"
+        )
     try:
         return Task.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp import _core
-from llmpp.errors import InputError, MissingExtraError
+from llmpp.errors import InputError, require
 
 MLP_SCHEMA = "llmpp.mlp/1"
 
@@ -30,7 +30,9 @@ def read_mlp(path: Path) -> tuple[_core.Mlp, dict[str, Any]]:
     except (KeyError, ValueError) as error:
         raise InputError(f"{path} has no `llmpp` record in its metadata: was it written by llmpp?") from error
     if not isinstance(record, dict) or record.get("schema") != MLP_SCHEMA:
-        raise InputError(f"{path} does not follow the schema {MLP_SCHEMA!r}: write it again with this version")
+        raise InputError(
+            f"{path} does not follow the schema {MLP_SCHEMA!r}: write it again with this version"
+        )
     return mlp, record
 
 
@@ -41,10 +43,7 @@ def write_mlp(path: Path, tensors: Mapping[str, NDArray[np.generic]], record: Ma
         MissingExtraError: If safetensors is not installed.
         InputError: If the file cannot be written.
     """
-    try:
-        from safetensors.numpy import save
-    except ImportError as error:
-        raise MissingExtraError("safetensors", "train") from error
+    save = require("safetensors.numpy", "train").save
     text = json.dumps({"schema": MLP_SCHEMA, **record}, sort_keys=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
 """Rebuilds everything in this folder from the data it came from: `python -m llmpp.assets.rebuild DATA`.
 
-| folder | made from | by |
+| folder | made | from |
 |---|---|---|
-| `tasks` | `tfs/*.jsonl`: figures of UBC-NLP/llmas, MIT (Jawahar et al., ACL Findings 2024) | this file |
-| `answers` | `llm_answers`: a language model's replies, recorded for llmpp | this file |
-| `students` | `answers` | `llmpp distill` |
-| `latency` | `hat_latency/*.csv`: mit-han-lab/hardware-aware-transformers, MIT (Wang et al., ACL 2020) | `llmpp fit-latency` |
+| `tasks` | here | `tfs`: figures of UBC-NLP/llmas, MIT (Jawahar et al., ACL Findings 2024) |
+| `answers` | here | `llm_answers`: a language model's replies, recorded for llmpp |
+| `students` | `llmpp distill` | `answers` |
+| `latency` | `llmpp fit-latency` | `hat_latency`: mit-han-lab/hardware-aware-transformers, MIT |
 """
 
 import json
