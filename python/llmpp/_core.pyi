@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["Evolution", "Mlp", "ShapeError", "Space", "SpaceError", "kernel"]
+
 _Encoding: TypeAlias = Literal["averaged", "per-layer"]
 _Sizes: TypeAlias = tuple[int, int, int]
 

@@ -296,6 +296,26 @@ def _progress_line(what: str) -> Callable[[int, int], object]:
 
 
 @app.command()
+def evaluate(
+    task: TaskName,
+    n_seeds: Annotated[int, typer.Option(help="Students trained per split.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Measure what recorded answers and their students are worth on architectures trained from scratch."""
+    from llmpp import report_card
+
+    rows = report_card.evaluate(task, n_seeds=n_seeds, progress=_progress_line("training students"))
+    if as_json:
+        _print_json({"task": task, "rows": [asdict(row) for row in rows]})
+        return
+    table = Table("predictor", "MAE", "Kendall tau-b", "seeds")
+    for row in rows:
+        mae, tau = f"{row.mae:.3f} ± {row.mae_std:.3f}", f"{row.kendall_tau:.3f} ± {row.kendall_tau_std:.3f}"
+        table.add_row(row.predictor, mae, tau, str(row.n_seeds))
+    _out.print(table)
+
+
+@app.command()
 def tasks(as_json: Json = False) -> None:
     """List the built-in tasks and hardware, with where each came from."""
     rows = [_task_row(name) for name in task_names()]

@@ -41,8 +41,9 @@ LATENCY_COLUMNS = ("latency_mean_encoder", "latency_mean_decoder")
 HUBER_SCALE = 0.01
 
 _NAMES = tuple(HYPERPARAMETERS)
-#: Products with a layer count turn means over layers into sums; the last one sizes feed-forward matrices.
-_PRODUCTS = (
+#: Pairs to multiply, beside each feature by itself. Products with a layer count turn means over layers into
+#: sums; the last one sizes feed-forward matrices.
+PRODUCTS = (
     *(("encoder_layers", other) for other in ("encoder_dim", "encoder_ffn", "encoder_heads")),
     *(
         ("decoder_layers", other)
@@ -159,7 +160,7 @@ def fit(features: Floats, latency_ms: Floats) -> LatencyModel:
 def _products_for(features: Floats) -> NDArray[np.int32]:
     varies = dict(zip(_NAMES, np.ptp(features, axis=0) > 0, strict=True))
     linear = [(index, len(_NAMES)) for index, name in enumerate(_NAMES) if varies[name]]
-    pairs = [(_NAMES.index(a), _NAMES.index(b)) for a, b in _PRODUCTS if varies[a] and varies[b]]
+    pairs = [(_NAMES.index(a), _NAMES.index(b)) for a, b in PRODUCTS if varies[a] and varies[b]]
     return np.array(linear + pairs, np.int32)
 
 
