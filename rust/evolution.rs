@@ -53,6 +53,9 @@ const CLOSE: f64 = 0.25;
 /// children that are known.
 const CHILD_SHARE: f64 = 0.5;
 
+/// What memory allows, with room to spare.
+const LARGEST_POPULATION: usize = 1 << 24;
+
 /// How an open place of the population is filled.
 #[derive(Debug, Clone, Copy)]
 enum Origin {
@@ -233,10 +236,16 @@ impl Evolution {
         self.encoding = encoding;
         self.scores.fill(None);
         self.known.clear();
-        for candidate in 0..self.scores.len() {
+        let members = std::mem::take(&mut self.population);
+        for candidate in members.iter().copied().chain(0..self.scores.len()) {
             let key = self.key(self.genome(candidate));
             self.known.entry(key).or_insert(candidate);
         }
+        // Of survivors that the new predictor cannot tell apart, the best stays.
+        let stays = |&member: &usize| self.known.get(&self.key(self.genome(member))) == Some(&member);
+        let n_parents = members.iter().take(self.n_parents).copied().filter(stays).count();
+        self.population = members.iter().copied().filter(stays).collect();
+        self.n_parents = n_parents;
     }
 
     /// Whether the draws for the first population ended without a single feasible candidate.
@@ -416,6 +425,7 @@ impl Evolution {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "the value is for a message")]
 fn check_settings(settings: &Settings) -> Result<()> {
     let counts = [
         ("n_population", settings.n_population),
@@ -425,6 +435,17 @@ fn check_settings(settings: &Settings) -> Result<()> {
     for (name, value) in counts {
         if value == 0 {
             return Err(Error::BadSetting { name, range: "at least 1", value: 0.0 });
+        }
+    }
+    let sizes = [
+        ("n_population", settings.n_population),
+        ("n_mutants", settings.n_mutants),
+        ("n_children", settings.n_children),
+    ];
+    for (name, value) in sizes {
+        if value > LARGEST_POPULATION {
+            let value = value as f64;
+            return Err(Error::BadSetting { name, range: "at most 2^24", value });
         }
     }
     if !(0.0..=1.0).contains(&settings.mutation_prob) {

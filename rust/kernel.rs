@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code, reason = "calls into functions compiled for an instruction set that was detected")]
 #![expect(clippy::inline_always, reason = "bodies must be compiled inside each instruction set's function")]
-#![expect(clippy::needless_range_loop, reason = "loops of fixed length over arrays become vector registers")]
+#![allow(clippy::needless_range_loop, reason = "loops of fixed length over arrays become vector registers")]
 
 use std::sync::OnceLock;
 

@@ -1,6 +1,6 @@
 //! Inference of a small frozen multilayer perceptron: features in, one score per row out.
 
-use crate::error::{Result, expect_size};
+use crate::error::{Error, Result, expect_size};
 use crate::kernel::{Kernel, Panels};
 use crate::weights::Weights;
 
@@ -70,9 +70,12 @@ impl Mlp {
     /// Scores features `(n, n_features)` row by row, on `n_threads` threads.
     ///
     /// # Errors
-    /// When the length of `features` is no multiple of the number of features.
+    /// When the length of `features` is no multiple of the number of features, or one is not finite.
     pub fn forward(&self, features: &[f32], n_threads: usize) -> Result<Vec<f32>> {
         expect_size("features left over after whole rows", 0, features.len() % self.n_features())?;
+        if let Some(index) = features.iter().position(|feature| !feature.is_finite()) {
+            return Err(Error::NotFinite { what: "feature", index, value: f64::from(features[index]) });
+        }
         let n_rows = features.len() / self.n_features();
         let mut scores = vec![0.0; n_rows];
         let rows_per_thread = n_rows.div_ceil(n_threads.max(1)).next_multiple_of(BLOCK_ROWS).max(BLOCK_ROWS);

@@ -133,8 +133,9 @@ fn read_layers(tensors: &SafeTensors, n_inputs: usize) -> Result<Vec<Layer>> {
         let weight_name = format!("layers.{index}.weight");
         let weight = floats(tensors, &weight_name, 2)?;
         let bias = floats(tensors, &format!("layers.{index}.bias"), 1)?;
-        check(!bias.is_empty() && weight.len() == width * bias.len(), || {
-            format!("`{weight_name}` must be ({}, {width}), got {} numbers", bias.len(), weight.len())
+        let shape = tensor(tensors, &weight_name, Dtype::F32, 2)?.shape().to_vec();
+        check(!bias.is_empty() && shape == [bias.len(), width], || {
+            format!("`{weight_name}` must be ({}, {width}), got {shape:?}", bias.len())
         })?;
         width = bias.len();
         layers.push(Layer { weight, bias });

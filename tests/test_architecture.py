@@ -151,9 +151,9 @@ def test_an_architecture_cannot_be_changed() -> None:
         ({"encoder_dim": "640"}, "encoder_dim must be a positive integer, got '640'"),
         ({"decoder_dim": None}, "decoder_dim must be a positive integer, got None"),
         ({"decoder_dim": 1 << 32}, "decoder_dim must be a positive integer"),
-        ({"decoder_ffn": 1024}, "decoder_ffn must list one positive integer per layer, got 1024"),
-        ({"decoder_ffn": "123"}, "decoder_ffn must list"),
-        ({"decoder_ffn": {"0": 1024}}, "decoder_ffn must list"),
+        ({"decoder_ffn": 1024}, "decoder_ffn must be a list of positive integers, got 1024"),
+        ({"decoder_ffn": "123"}, "decoder_ffn must be a list"),
+        ({"decoder_ffn": {"0": 1024}}, "decoder_ffn must be a list"),
         ({"decoder_ffn": []}, "decoder_ffn must have at least one layer"),
         ({"decoder_ffn": [1024, 0, 1024]}, r"decoder_ffn\[1\] must be a positive integer, got 0"),
         ({"cross_span": [1, 2, -1]}, r"cross_span\[2\] must be a positive integer, got -1"),
@@ -179,7 +179,6 @@ def test_what_is_no_mapping_of_fields_is_refused(wrong: Any) -> None:
         Architecture.from_dict(wrong)
 
 
-@pytest.mark.xfail(strict=True, reason="sorted() of mixed keys raises TypeError")
 def test_keys_that_are_no_text_are_refused() -> None:
     with pytest.raises(InputError, match="exactly the fields"):
         Architecture.from_dict({1: 2, **FIELDS})  # type: ignore[dict-item]
@@ -214,14 +213,12 @@ def test_a_bad_hat_notation_is_refused_with_its_key(source: Any, words: str) -> 
         Architecture.from_hat(source)
 
 
-@pytest.mark.xfail(strict=True, reason="hat.parse iterates what is neither text, list nor mapping")
 @pytest.mark.parametrize("wrong", [5, None, 1.5])
 def test_what_is_no_hat_notation_at_all_is_refused(wrong: Any) -> None:
     with pytest.raises(InputError, match="notation"):
         Architecture.from_hat(wrong)
 
 
-@pytest.mark.xfail(strict=True, reason="a negative depth cuts layers from the end")
 def test_a_negative_number_of_layers_is_refused() -> None:
     with pytest.raises(InputError, match="decoder-layer-num-subtransformer"):
         Architecture.from_hat(with_line("decoder-layer-num-subtransformer", "-1"))

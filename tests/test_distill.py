@@ -258,7 +258,6 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         distill_file(answers, tmp_path, TASK, command="c")
 
 
-@pytest.mark.xfail(strict=True, reason="numpy's own error, after the size has been chosen at length")
 @pytest.mark.usefixtures("is_quick")
 @pytest.mark.parametrize("seed", [-1, 1.5, "a"])
 def test_a_bad_seed_is_refused(seed: Any, tmp_path: Path) -> None:

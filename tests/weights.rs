@@ -151,11 +151,11 @@ fn a_tensor_of_another_rank_is_named_with_its_shape() {
 #[test]
 fn layers_that_do_not_fit_are_named_with_the_shape_they_need() {
     let weight = floats(&[2, 4], &[0.0; 8]);
-    assert_refused(&with("layers.0.weight", weight), &["layers.0.weight", "(2, 3)", "8"]);
+    assert_refused(&with("layers.0.weight", weight), &["layers.0.weight", "(2, 3)", "[2, 4]"]);
     let bias = floats(&[3], &[0.0; 3]);
-    assert_refused(&with("layers.0.bias", bias), &["layers.0.weight", "(3, 3)", "6"]);
+    assert_refused(&with("layers.0.bias", bias), &["layers.0.weight", "(3, 3)", "[2, 3]"]);
     let weight = floats(&[1, 3], &[0.0; 3]);
-    assert_refused(&with("layers.1.weight", weight), &["layers.1.weight", "(1, 2)", "3"]);
+    assert_refused(&with("layers.1.weight", weight), &["layers.1.weight", "(1, 2)", "[1, 3]"]);
     let weight = floats(&[0, 3], &[]);
     assert_refused(&with("layers.0.weight", weight), &["layers.0.weight"]);
 }

@@ -6,7 +6,7 @@ showed, 'all' if missing) and `prompt` (its name).
 """
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ def read_answers(path: Path) -> Answers:
                 header = _header(data)
             else:
                 rows.append(_answer(data))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError) as error:
             raise InputError(f"{path}, line {number}, is not an answer: {error}") from error
     if not rows:
         raise InputError(f"{path} holds no answers")
@@ -108,9 +108,12 @@ def _header(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _answer(data: Mapping[str, Any]) -> Answer:
+    if not isinstance(data, dict) or not {"architecture", "answer"} <= set(data):
+        raise InputError("it needs `architecture` and `answer`")
     answer = data["answer"]
-    if isinstance(answer, bool) or not isinstance(answer, (int, float)) or not math.isfinite(answer):
-        raise InputError(f"`answer` must be a finite number, got {answer!r}")
+    is_number = isinstance(answer, (int, float)) and not isinstance(answer, bool)
+    if not is_number or not abs(answer) <= sys.float_info.max:
+        raise InputError(f"`answer` must be a finite number, got {answer!r:.60}")
     architecture = Architecture.from_dict(data["architecture"])
     return Answer(architecture, float(answer), str(data.get("split", "all")), data.get("prompt"))
 

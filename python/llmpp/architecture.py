@@ -1,12 +1,12 @@
 """`Architecture`: a Transformer in readable form, with HAT's notations in and out."""
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from llmpp import hat
 from llmpp.errors import InputError
+from llmpp.ranges import positive_integer, positive_integers
 
 _LISTS_OF = {
     "encoder": ("encoder_ffn", "encoder_heads"),
@@ -50,10 +50,13 @@ class Architecture:
 
     def __post_init__(self) -> None:
         for name in ("encoder_dim", "decoder_dim"):
-            object.__setattr__(self, name, _positive(name, getattr(self, name)))
+            object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
         for lists in _LISTS_OF.values():
             for name in lists:
-                object.__setattr__(self, name, _positives(name, getattr(self, name)))
+                values = positive_integers(name, getattr(self, name))
+                if not values:
+                    raise InputError(f"{name} must have at least one layer")
+                object.__setattr__(self, name, values)
             lengths = {name: len(getattr(self, name)) for name in lists}
             if len(set(lengths.values())) > 1:
                 raise InputError(f"lists must have one value per layer, but their lengths are {lengths}")
@@ -77,7 +80,7 @@ class Architecture:
         """
         names = {field.name for field in fields(cls)}
         if not isinstance(data, Mapping) or set(data) != names:
-            got = sorted(data) if isinstance(data, Mapping) else repr(data)
+            got = sorted(map(str, data)) if isinstance(data, Mapping) else repr(data)
             raise InputError(f"an architecture needs exactly the fields {sorted(names)}, got {got}")
         return cls(**data)
 
@@ -124,22 +127,3 @@ class Architecture:
         """Builds an architecture from what `values` lists."""
         (e_dim,), _, e_ffn, e_heads, (d_dim,), _, d_ffn, d_heads, c_heads, c_span = map(tuple, values)
         return cls(e_dim, e_ffn, e_heads, d_dim, d_ffn, d_heads, c_heads, c_span)
-
-
-def _positive(name: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if isinstance(value, bool) or not 1 <= number < 1 << 32:
-        raise InputError(f"{name} must be a positive integer, got {value!r}")
-    return number
-
-
-def _positives(name: str, values: Any) -> tuple[int, ...]:
-    if isinstance(values, (str, Mapping)) or not hasattr(values, "__iter__"):
-        raise InputError(f"{name} must list one positive integer per layer, got {values!r}")
-    numbers = tuple(_positive(f"{name}[{layer}]", value) for layer, value in enumerate(values))
-    if not numbers:
-        raise InputError(f"{name} must have at least one layer")
-    return numbers

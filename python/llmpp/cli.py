@@ -20,7 +20,7 @@ from llmpp.errors import InputError, MissingExtraError, PredictorError, ShapeErr
 from llmpp.predictor import hardware_names, load_latency, load_predictor
 from llmpp.result import MEASURES, Candidate, SearchResult
 from llmpp.task import cost as cost_of
-from llmpp.task import load_task, task_names
+from llmpp.task import is_file, load_task, task_names
 
 DONE, FAILED, WRONG_USE, INFEASIBLE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -36,6 +36,7 @@ _out = Console()
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 TaskName = Annotated[str, typer.Option("--task", help="A task of `llmpp tasks`, or a task's JSON file.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of all random choices.")]
+NoSeed = Annotated[int, typer.Option("--seed", help="Accepted by every verb; here nothing is random.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The weights file to write.")]
 Date = Annotated[str | None, typer.Option("--date", help="Date to record, YYYY-MM-DD; today by default.")]
 
@@ -43,7 +44,7 @@ Date = Annotated[str | None, typer.Option("--date", help="Date to record, YYYY-M
 def main() -> NoReturn:
     """Runs the command and exits with 0 done, 1 failed, 2 wrong use, 3 infeasible, 130 interrupted."""
     try:
-        sys.exit(app(standalone_mode=True))
+        sys.exit(app(prog_name="llmpp", standalone_mode=True))
     except (InputError, SpaceError, ShapeError) as error:
         _fail(error, WRONG_USE)
     except (PredictorError, MissingExtraError) as error:
@@ -108,6 +109,7 @@ def search(
     n_mutants: Annotated[int, typer.Option(help="Mutants in each further population.")] = 50,
     n_children: Annotated[int, typer.Option(help="Children of two parents in each further population.")] = 50,
     mutation_prob: Annotated[float, typer.Option(help="Probability that a mutant's gene is redrawn.")] = 0.3,
+    max_draws: Annotated[int, typer.Option(help="Draws per place of a population.")] = 20,
     n_threads: Annotated[
         int, typer.Option(help="Threads for inference; the result does not depend on them.")
     ] = 1,
@@ -136,6 +138,7 @@ def search(
         n_mutants=n_mutants,
         n_children=n_children,
         mutation_prob=mutation_prob,
+        max_draws=max_draws,
     )
     if as_json:
         _print_json(result.to_dict())
@@ -145,7 +148,7 @@ def search(
 
 
 def _fresh_run_dir(task: str) -> Path:
-    stem = f"{Path(task).stem if Path(task).is_file() else task}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{Path(task).stem if is_file(task) else task}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = Path("runs") / stem, 2
     while path.exists():
         path, number = Path("runs") / f"{stem}-{number}", number + 1
@@ -183,6 +186,7 @@ def cost(
     architecture: Annotated[Path, typer.Argument(help="JSON of an architecture, or HAT's YAML.")],
     task: TaskName,
     hardware: Annotated[str | None, typer.Option(help="Also predict the latency on this hardware.")] = None,
+    _seed: NoSeed = 0,
     as_json: Json = False,
 ) -> None:
     """Count FLOPs and parameters of an architecture, exactly."""
@@ -249,14 +253,13 @@ def fit_latency(
     output: Output,
     task: TaskName = "wmt14.en-de",
     hardware: Annotated[str, typer.Option(help="Name of the hardware, for the record.")] = "",
-    seed: Annotated[int, typer.Option(help="Accepted for uniformity; the fit has no random choice.")] = 0,
+    _seed: NoSeed = 0,
     date: Date = None,
     as_json: Json = False,
 ) -> None:
     """Fit a latency model to measurements; errors are those of held-out rows."""
     from llmpp.latency import fit_file
 
-    del seed
     report = fit_file(
         csv, output, load_task(task), hardware=hardware or csv.stem, command=_command(), date=date
     )
@@ -298,7 +301,8 @@ def _progress_line(what: str) -> Callable[[int, int], object]:
 @app.command()
 def evaluate(
     task: TaskName,
-    n_seeds: Annotated[int, typer.Option(help="Students trained per split.")] = 5,
+    n_seeds: Annotated[int, typer.Option(help="Students trained per split, seeds 0, 1, ...")] = 5,
+    _seed: NoSeed = 0,
     as_json: Json = False,
 ) -> None:
     """Measure what recorded answers and their students are worth on architectures trained from scratch."""
@@ -316,7 +320,7 @@ def evaluate(
 
 
 @app.command()
-def tasks(as_json: Json = False) -> None:
+def tasks(_seed: NoSeed = 0, as_json: Json = False) -> None:
     """List the built-in tasks and hardware, with where each came from."""
     rows = [_task_row(name) for name in task_names()]
     if as_json:

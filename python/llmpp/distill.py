@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from llmpp.answers import read_answers
 from llmpp.errors import InputError, require
 from llmpp.provenance import origin
+from llmpp.ranges import LARGEST_SEED, integer
 from llmpp.task import Task
 from llmpp.weights import write_mlp
 
@@ -204,6 +205,7 @@ def distill_file(
         SpaceError: If an answer is about an architecture outside the task's space.
         MissingExtraError: If torch or safetensors is not installed.
     """
+    seed = integer("seed", seed, 0, LARGEST_SEED)
     answers = read_answers(answers_path).of_split(split)
     if len(answers.rows) < _MIN_ANSWERS:
         raise InputError(

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from llmpp import _core
 from llmpp.architecture import Architecture
-from llmpp.errors import InputError, PredictorError
+from llmpp.errors import PredictorError
 from llmpp.predictor import MlpPredictor, Predictor
+from llmpp.ranges import integer, share
 from llmpp.result import MEASURES, Iteration, Scored, SearchResult, Status, best_candidate
 from llmpp.run import RunDirectory
 from llmpp.space import Encoding
@@ -46,13 +47,9 @@ class EvolutionSettings:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name == "mutation_prob":
-                if not (isinstance(value, (int, float)) and 0 <= value <= 1):
-                    raise InputError(f"`{name}` must be in [0, 1], got {value!r}")
-                continue
             least = 0 if name in ("n_mutants", "n_children") else 1
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 10**6:
-                raise InputError(f"`{name}` must be an integer in {least}..1000000, got {value!r}")
+            checked = share(name, value) if name == "mutation_prob" else integer(name, value, least, 10**6)
+            object.__setattr__(self, name, checked)
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ class Run:
         number = len(self.history)
         scorer, latency = _in_core(phase.predictor), _in_core(self.latency)
         if scorer and (latency or self.latency is None):
-            self.evolution.run(scorer, latency, self.task.sizes, n_threads=self.n_threads)
+            self.run_in_core(phase, scorer, latency)
         else:
             self.ask_and_tell(phase)
         if self.evolution.is_infeasible:
@@ -136,6 +133,21 @@ class Run:
         self.history.append(Iteration(number, phase.name, best_score, n_evaluations, n_cache_hits, seconds))
         if not scorer:
             self.save()
+
+    def run_in_core(
+        self, phase: Phase, scorer: tuple[_core.Mlp, Encoding], latency: tuple[_core.Mlp, Encoding] | None
+    ) -> None:
+        """Runs one iteration in which MLPs give scores and latencies."""
+        try:
+            self.evolution.run(scorer, latency, self.task.sizes, n_threads=self.n_threads)
+        except RuntimeError as error:
+            names = f"`{phase.name}`" + (f" or `{name_of(self.latency)}`" if self.latency else "")
+            raise PredictorError(self.place(f"the predictor {names}", str(error))) from error
+
+    def place(self, who: str, what: str) -> str:
+        """Says who failed, when, and what is kept."""
+        kept = f"; what was scored before is in {self.directory.path}" if self.directory else ""
+        return f"{who}, in iteration {len(self.history)}, {what}{kept}"
 
     def ask_and_tell(self, phase: Phase) -> None:
         """Runs one iteration in which a predictor outside the core scores or gives latencies."""
@@ -161,9 +173,8 @@ class Run:
         try:
             return ask(predictor, self.task.space.architectures(genomes))
         except PredictorError as error:
-            kept = f"; what was scored before is in {self.directory.path}" if self.directory else ""
-            message = f"the predictor `{name_of(predictor)}`, in iteration {len(self.history)}, {error}{kept}"
-            raise PredictorError(message) from error.__cause__
+            who = f"the predictor `{name_of(predictor)}`"
+            raise PredictorError(self.place(who, str(error))) from error.__cause__
 
     def scored(self) -> Scored:
         """Everything scored so far."""

@@ -54,8 +54,13 @@ def parse(source: str | Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: If a key is missing or a value is not what HAT writes.
     """
+    if not isinstance(source, (str, Sequence, Mapping)):
+        raise InputError(f"HAT's notation is YAML text, a list of lines or a nested dict, got {source!r}")
     values = _nested_values(source) if isinstance(source, Mapping) else _line_values(source)
     depths = {side: _integer(yaml, _get(values, yaml)) for side, (_, yaml) in _DEPTHS.items()}
+    for side, (_, yaml) in _DEPTHS.items():
+        if depths[side] < 1:
+            raise InputError(f"`{yaml}` must give at least one layer, got {depths[side]}")
     architecture: dict[str, Any] = {name: _integer(yaml, _get(values, yaml)) for name, _, _, yaml in _SCALARS}
     for name, side, _, yaml in _LISTS:
         architecture[name] = _layers(yaml, _get(values, yaml), depths[side])

@@ -11,6 +11,7 @@ from llmpp.constraints import check_constraints
 from llmpp.errors import InputError
 from llmpp.evolution import EvolutionSettings, Phase, Run, encoding_of, name_of
 from llmpp.predictor import MlpPredictor, Predictor, load_latency, load_predictor
+from llmpp.ranges import LARGEST_SEED, integer, share
 from llmpp.result import Iteration, SearchResult
 from llmpp.run import RunDirectory
 from llmpp.task import Task, load_task
@@ -70,7 +71,8 @@ def search(
     """
     task = load_task(task)
     settings = _settings(evolution)
-    _check_numbers(seed, switch, n_threads)
+    seed, n_threads = integer("seed", seed, 0, LARGEST_SEED), integer("n_threads", n_threads, 1, 1024)
+    share("switch", switch)
     latency = _resolve(hardware, task, load_latency, "hardware")
     bounds = check_constraints(constraints, has_hardware=latency is not None)
     phases, notes = _plan(task, initial, baseline, switch, settings.n_iterations)
@@ -116,15 +118,6 @@ def _settings(evolution: Mapping[str, Any]) -> EvolutionSettings:
     return EvolutionSettings(**evolution)
 
 
-def _check_numbers(seed: int, switch: float, n_threads: int) -> None:
-    if not isinstance(seed, int) or not 0 <= seed < 1 << 64:
-        raise InputError(f"`seed` must be an integer in 0..2^64-1, got {seed!r}")
-    if not isinstance(switch, (int, float)) or not 0 <= switch <= 1:
-        raise InputError(f"`switch` must be in [0, 1], got {switch!r}")
-    if not isinstance(n_threads, int) or not 1 <= n_threads <= 1024:
-        raise InputError(f"`n_threads` must be an integer in 1..1024, got {n_threads!r}")
-
-
 def _resolve(
     given: str | Path | Predictor | None,
     task: Task,
@@ -138,6 +131,8 @@ def _resolve(
         return load(given, task=task)
     if not isinstance(given, Predictor):
         raise InputError(f"`{argument}` must be a name, a path or an object with `predict`, got {given!r}")
+    if isinstance(given, MlpPredictor) and given.space.options != task.space.options:
+        raise InputError(f"`{argument}` is a model of the space {given.space.name}, not of {task.space.name}")
     return given
 
 
@@ -145,6 +140,8 @@ def _plan(
     task: Task, initial: Any, baseline: Any, switch: float, n_iterations: int
 ) -> tuple[list[Phase], list[str]]:
     """Splits the iterations between the predictors, and says so where one has none."""
+    if initial is None:
+        raise InputError("`initial` must be a name, a path or an object with `predict`, got None")
     n_initial = n_iterations if baseline is None else round(switch * n_iterations)
     given = [("initial", initial, n_initial), ("baseline", baseline, n_iterations - n_initial)]
     phases, notes = [], []
@@ -156,8 +153,6 @@ def _plan(
             notes.append(f"`switch={switch}` leaves no iteration to the {argument} predictor")
     if baseline is None:
         notes.append(f"no baseline: `{phases[0].name}` scored all iterations")
-    if not phases:
-        raise InputError(f"`initial` must be a name, a path or an object with `predict`, got {initial!r}")
     return phases, notes
 
 

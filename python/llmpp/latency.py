@@ -115,8 +115,11 @@ def read_table(path: Path, task: Task) -> LatencyTable:
         raise InputError(f"{path} lacks the columns {missing}") from error
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path} is not a CSV of latencies: {error}") from error
-    if len(frame) < _MIN_ROWS:
-        raise InputError(f"{path} has {len(frame)} rows, but a latency model needs at least {_MIN_ROWS}")
+    n_distinct = frame.select(FEATURE_COLUMNS).n_unique()
+    if n_distinct < _MIN_ROWS:
+        raise InputError(
+            f"{path} has {n_distinct} distinct architectures, but a latency model needs at least {_MIN_ROWS}"
+        )
     values = _finite(frame, path)
     largest = np.array(list(task.space.largest.values()), np.float64)
     return LatencyTable(

@@ -13,7 +13,7 @@ from llmpp import _core
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError, unknown
 from llmpp.space import Encoding, SearchSpace
-from llmpp.task import Task, load_task
+from llmpp.task import Task, is_file, load_task
 from llmpp.weights import read_mlp
 
 
@@ -122,7 +122,7 @@ def _asset(*names: str) -> Path:
 
 
 def _load_file(path: Path, task: Task, kind: str, names: list[str]) -> MlpPredictor:
-    if not path.is_file():
+    if not is_file(path):
         what = {"score": "predictor", "latency": "hardware"}[kind]
         raise unknown(what, str(path), [*names, "or the path of a weights file"])
     return _load(path, str(path), task, kind)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from llmpp import distill
 from llmpp.answers import Answers, read_answers
 from llmpp.errors import InputError, require
+from llmpp.ranges import integer
 from llmpp.task import Figures, Task, load_task
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -64,8 +65,7 @@ def evaluate(
         MissingExtraError: If torch or scipy is not installed.
     """
     task = load_task(task)
-    if n_seeds < 1:
-        raise InputError(f"`n_seeds` must be at least 1, got {n_seeds}")
+    n_seeds = integer("n_seeds", n_seeds, 1, 1000)
     answers = recorded_answers(task)
     splits = list(task.splits or {})
     from_answers, from_students = [], []

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from llmpp import _core
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError
+from llmpp.ranges import positive_integer, positive_integers
 
 #: What a predictor sees of an architecture: 10 averaged features, or one feature per layer's choice.
 Encoding: TypeAlias = Literal["averaged", "per-layer"]
@@ -41,8 +42,8 @@ class SearchSpace:
         qkv_dim: Width of queries, keys and values, the same in every layer.
 
     Raises:
-        InputError: If a hyperparameter is missing or unknown.
-        SpaceError: If options are empty, repeated or not positive.
+        InputError: If a hyperparameter is missing or unknown, or an option is no positive integer.
+        SpaceError: If options are empty, repeated or more than 256.
     """
 
     name: str
@@ -55,8 +56,9 @@ class SearchSpace:
                 f"space {self.name!r} must give options for exactly {list(HYPERPARAMETERS)}, "
                 f"got {list(self.options)}"
             )
-        ordered = {name: tuple(int(o) for o in self.options[name]) for name in HYPERPARAMETERS}
+        ordered = {name: positive_integers(name, self.options[name]) for name in HYPERPARAMETERS}
         object.__setattr__(self, "options", ordered)
+        object.__setattr__(self, "qkv_dim", positive_integer("qkv_dim", self.qkv_dim))
         _ = self.core
 
     @cached_property

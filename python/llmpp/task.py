@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError, unknown
+from llmpp.ranges import integer
 from llmpp.space import SPACES, SearchSpace
 
 TASK_SCHEMA = "llmpp.task/1"
@@ -52,6 +53,9 @@ class Task:
         source: Where the figures come from.
         figures: Architectures trained from scratch.
         splits: Ids of the demonstrations of each split, in the order in which a prompt shows them.
+
+    Raises:
+        InputError: If a size is not in 1..2^24, or a split names figures that do not exist.
     """
 
     name: str
@@ -63,6 +67,16 @@ class Task:
     source: str = ""
     figures: tuple[Figures, ...] = ()
     splits: Mapping[str, tuple[int, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "sentence_length"):
+            object.__setattr__(self, name, integer(name, getattr(self, name), 1, 2**24))
+        known = {figures.id for figures in self.figures}
+        for split, ids in (self.splits or {}).items():
+            if not set(ids) <= known:
+                raise InputError(
+                    f"split {split!r} names figures that do not exist: {sorted(set(ids) - known)}"
+                )
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -128,6 +142,14 @@ def _space(description: str | Mapping[str, Any]) -> SearchSpace:
     return SPACES[description]
 
 
+def is_file(path: object) -> bool:
+    """Whether something is the path of a file; false also for what cannot be a path."""
+    try:
+        return isinstance(path, (str, Path)) and Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def task_names() -> list[str]:
     """Lists the built-in tasks."""
     folder = files("llmpp") / "assets" / "tasks"
@@ -145,11 +167,9 @@ def load_task(task: "str | Path | Task") -> Task:
     names = task_names()
     if str(task) in names:
         return Task.from_dict(json.loads((files("llmpp") / "assets" / "tasks" / f"{task}.json").read_text()))
+    if not is_file(task):
+        raise unknown("task", task, [*names, "or the path of a task's JSON file"])
     path = Path(task)
-    if not path.is_file():
-        raise InputError(
-            f"unknown task {str(task)!r}; known: {', '.join(names)}; or the path of a task's JSON file"
-        )
     try:
         return Task.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:

@@ -63,7 +63,7 @@ pub fn score(weights: &Weights, row: &[f32]) -> f64 {
     for (index, layer) in weights.layers.iter().enumerate() {
         values = dense(layer, &values);
         if index + 1 < weights.layers.len() {
-            values.iter_mut().for_each(|value| *value = value.max(0.0));
+            values = values.into_iter().map(|value| value.max(0.0)).collect();
         }
     }
     values[0] * f64::from(weights.output_std) + f64::from(weights.output_mean)
