@@ -4,7 +4,7 @@
 //! until the population is complete, [`ask`](Evolution::ask) which members lack a score, and
 //! [`tell`](Evolution::tell) those scores. The best become parents; the next population is the parents, their
 //! mutants and their children (HAT, arXiv 2005.14187). Candidates that the predictor cannot tell apart are one
-//! candidate: none is scored twice, and a draw that finds one again is repeated.
+//! candidate, and none is scored twice: where a draw finds one again, its score is remembered.
 
 use std::collections::HashMap;
 
@@ -49,10 +49,6 @@ impl Default for Settings {
 const NEAREST_DRAWS: usize = 4;
 /// The share of `mutation_prob` that such a close mutant is drawn with.
 const CLOSE: f64 = 0.25;
-/// A child's place goes to a mutant after this share of its draws: parents that have become alike only have
-/// children that are known.
-const CHILD_SHARE: f64 = 0.5;
-
 /// What memory allows, with room to spare.
 const LARGEST_POPULATION: usize = 1 << 24;
 
@@ -69,7 +65,7 @@ enum Origin {
 pub struct Iteration {
     /// Candidates scored.
     pub n_evaluations: usize,
-    /// Members whose score was remembered.
+    /// Members of the population whose score was remembered.
     pub n_cache_hits: usize,
     /// The best score so far under this phase's predictor.
     pub best_score: f32,
@@ -112,6 +108,8 @@ pub struct Evolution {
     pending: Vec<(Origin, usize)>,
     n_rounds: usize,
     n_draws: u32,
+    /// Places of this population that went to candidates which were scored before.
+    n_found_again: usize,
     history: Vec<Iteration>,
     scored: Vec<Scored>,
 }
@@ -150,6 +148,7 @@ impl Evolution {
             pending: Vec::new(),
             n_rounds: 0,
             n_draws: 0,
+            n_found_again: 0,
             history: Vec::new(),
             scored: Vec::new(),
         })
@@ -197,8 +196,8 @@ impl Evolution {
         expect_size("measures", self.pending.len() * self.bounds.len(), measures.len())?;
         check_finite("measure", measures.iter().copied())?;
         self.measures.extend_from_slice(measures);
-        for (origin, candidate) in std::mem::take(&mut self.pending) {
-            self.place(origin, candidate);
+        for (place, candidate) in std::mem::take(&mut self.pending) {
+            self.fill(place, candidate);
         }
         Ok(())
     }
@@ -223,7 +222,7 @@ impl Evolution {
             self.scores[candidate] = Some(score);
             self.scored.push(Scored { candidate, score, iteration: self.history.len(), phase: self.phase });
         }
-        let n_cache_hits = self.population.len() - asked.len();
+        let n_cache_hits = self.population.len() - asked.len() + self.n_found_again;
         self.select_parents();
         let best_score = self.best().map_or(f32::NEG_INFINITY, |(_, score)| score);
         self.history.push(Iteration { n_evaluations: asked.len(), n_cache_hits, best_score });
@@ -303,33 +302,35 @@ impl Evolution {
     /// One draw for each open place.
     fn draw_round(&mut self) {
         let nearest = self.needs_nearest().then(|| self.nearest());
-        for origin in std::mem::take(&mut self.open) {
-            let genome = self.draw(origin, nearest.as_deref());
+        for place in std::mem::take(&mut self.open) {
+            let genome = self.draw(place, nearest.as_deref());
             let key = self.key(&genome);
-            match self.known.get(&key) {
-                Some(&candidate)
-                    if candidate < self.n_measured() && !self.population.contains(&candidate) =>
-                {
-                    self.place(origin, candidate);
-                }
-                Some(_) => self.open.push(origin),
-                None => {
-                    let candidate = self.scores.len();
-                    self.genomes.extend_from_slice(&genome);
-                    self.scores.push(None);
-                    self.known.insert(key, candidate);
-                    self.pending.push((origin, candidate));
-                }
+            if let Some(&candidate) = self.known.get(&key) {
+                self.fill(place, candidate);
+                continue;
             }
+            let candidate = self.scores.len();
+            self.genomes.extend_from_slice(&genome);
+            self.scores.push(None);
+            self.known.insert(key, candidate);
+            self.pending.push((place, candidate));
         }
     }
 
-    /// Puts a measured candidate into the population, or reopens the place if it is infeasible or was scored.
-    fn place(&mut self, origin: Origin, candidate: usize) {
-        if self.scores[candidate].is_none() && self.violation(candidate) <= 0.0 {
+    /// Puts a candidate into a place, which stays open if the candidate is infeasible.
+    ///
+    /// A candidate that was scored before, or is a member already, takes the place without being listed again;
+    /// not in the first population, which is drawn until it is complete.
+    fn fill(&mut self, place: Origin, candidate: usize) {
+        let is_measured = candidate < self.n_measured();
+        if is_measured && self.violation(candidate) > 0.0 {
+            self.open.push(place);
+        } else if is_measured && self.scores[candidate].is_none() && !self.population.contains(&candidate) {
             self.population.push(candidate);
+        } else if self.is_first() {
+            self.open.push(place);
         } else {
-            self.open.push(origin);
+            self.n_found_again += 1;
         }
     }
 
@@ -342,7 +343,7 @@ impl Evolution {
                 let parent = nearest[stream.below(nearest.len())];
                 self.space.mutate(self.genome(parent), self.settings.mutation_prob * CLOSE, &mut stream)
             }
-            (Origin::Child, _) if self.n_parents > 1 && !self.is_child_late() => {
+            (Origin::Child, _) if self.n_parents > 1 => {
                 let first = stream.below(self.n_parents);
                 let second = (first + 1 + stream.below(self.n_parents - 1)) % self.n_parents;
                 let [first, second] = [first, second].map(|parent| self.genome(self.population[parent]));
@@ -361,11 +362,6 @@ impl Evolution {
 
     fn needs_nearest(&self) -> bool {
         self.is_first() && self.n_rounds > self.settings.max_draws && self.n_measured() > 0
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "counts of draws are small")]
-    fn is_child_late(&self) -> bool {
-        self.n_rounds as f64 > self.settings.max_draws as f64 * CHILD_SHARE
     }
 
     /// The candidates that violate the bounds least, as many as there are parents.
@@ -404,6 +400,7 @@ impl Evolution {
         }
         self.n_rounds = 0;
         self.n_draws = 0;
+        self.n_found_again = 0;
     }
 
     fn key(&self, genome: &[u8]) -> Vec<u8> {

@@ -21,11 +21,16 @@ pub type Lanes = [f32; LANES];
 /// Rows of a tile: with two AVX2 registers per row, 12 of 16 registers hold sums.
 const TILE_ROWS: usize = 6;
 
+/// Inputs of a single row that are added together, so that sums are loaded and stored less often.
+const ROW_INPUTS: usize = 8;
+
 /// Weights of a dense layer, in panels of [`LANES`] outputs, each panel input by input.
 #[derive(Debug, Clone)]
 pub struct Panels {
     n_inputs: usize,
     weights: Vec<Lanes>,
+    /// The same weights input by input, for single rows.
+    by_input: Vec<Lanes>,
     biases: Vec<Lanes>,
 }
 
@@ -43,7 +48,9 @@ impl Panels {
                 packed[panel * n_inputs + input][lane] = weight;
             }
         }
-        Self { n_inputs, weights: packed, biases: padded }
+        let by_input =
+            (0..n_inputs).flat_map(|input| packed.iter().skip(input).step_by(n_inputs).copied()).collect();
+        Self { n_inputs, weights: packed, by_input, biases: padded }
     }
 
     /// The number of outputs, padding included.
@@ -186,36 +193,60 @@ fn dense_body<const FUSED: bool>(panels: &Panels, x: &[f32], stride: usize, out:
     let n_tiled = x.len() / stride / TILE_ROWS * TILE_ROWS;
     let (tiled_in, rest_in) = x.split_at(n_tiled * stride);
     let (tiled_out, rest_out) = out.split_at_mut(n_tiled * width);
-    // A panel stays in the first-level cache while all tiles pass it.
-    for panel in 0..panels.biases.len() {
-        let outputs = tiled_out.chunks_exact_mut(TILE_ROWS * width);
-        for (tile_in, tile_out) in tiled_in.chunks_exact(TILE_ROWS * stride).zip(outputs) {
-            tile_body::<FUSED>(panels, panel, tile_in, stride, tile_out);
+    tiles_body::<FUSED, TILE_ROWS>(panels, tiled_in, stride, tiled_out);
+    match rest_in.len() / stride {
+        0 => {}
+        1 => row_body::<FUSED>(panels, rest_in, rest_out),
+        2 => tiles_body::<FUSED, 2>(panels, rest_in, stride, rest_out),
+        3 => tiles_body::<FUSED, 3>(panels, rest_in, stride, rest_out),
+        // The compiler would vectorise a tile of 4 across its rows, at a twentieth of the speed.
+        4 => {
+            let (three_in, one_in) = rest_in.split_at(3 * stride);
+            let (three_out, one_out) = rest_out.split_at_mut(3 * width);
+            tiles_body::<FUSED, 3>(panels, three_in, stride, three_out);
+            row_body::<FUSED>(panels, one_in, one_out);
         }
-    }
-    let mut nonzero = Vec::with_capacity(panels.n_inputs);
-    for (row_in, row_out) in rest_in.chunks_exact(stride).zip(rest_out.chunks_exact_mut(width)) {
-        nonzero.clear();
-        nonzero.extend((0..panels.n_inputs).filter(|&input| row_in[input] != 0.0));
-        row_body::<FUSED>(panels, row_in, &nonzero, row_out);
+        _ => tiles_body::<FUSED, 5>(panels, rest_in, stride, rest_out),
     }
 }
 
-/// One panel of outputs for [`TILE_ROWS`] rows: the sums stay in registers.
+/// All rows, in tiles. A panel stays in the first-level cache while all tiles pass it.
 #[inline(always)]
-fn tile_body<const FUSED: bool>(panels: &Panels, panel: usize, x: &[f32], stride: usize, out: &mut [f32]) {
-    let rows: [&[f32]; TILE_ROWS] = std::array::from_fn(|row| &x[row * stride..][..panels.n_inputs]);
-    let mut sums = [panels.biases[panel]; TILE_ROWS];
+fn tiles_body<const FUSED: bool, const ROWS: usize>(
+    panels: &Panels,
+    x: &[f32],
+    stride: usize,
+    out: &mut [f32],
+) {
+    for panel in 0..panels.biases.len() {
+        let outputs = out.chunks_exact_mut(ROWS * panels.n_padded());
+        for (tile_in, tile_out) in x.chunks_exact(ROWS * stride).zip(outputs) {
+            tile_body::<FUSED, ROWS>(panels, panel, tile_in, stride, tile_out);
+        }
+    }
+}
+
+/// One panel of outputs for a tile of rows: the sums stay in registers.
+#[inline(always)]
+fn tile_body<const FUSED: bool, const ROWS: usize>(
+    panels: &Panels,
+    panel: usize,
+    x: &[f32],
+    stride: usize,
+    out: &mut [f32],
+) {
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &x[row * stride..][..panels.n_inputs]);
+    let mut sums = [panels.biases[panel]; ROWS];
     for (input, weights) in panels.panel(panel).iter().enumerate() {
-        for row in 0..TILE_ROWS {
+        for row in 0..ROWS {
             let value = rows[row][input];
             for lane in 0..LANES {
                 sums[row][lane] = multiply_add::<FUSED>(value, weights[lane], sums[row][lane]);
             }
         }
     }
-    let outs = rows_at(out, panel * LANES, panels.n_padded());
-    for row in 0..TILE_ROWS {
+    let outs: [&mut Lanes; ROWS] = rows_at(out, panel * LANES, panels.n_padded());
+    for row in 0..ROWS {
         for lane in 0..LANES {
             outs[row][lane] = sums[row][lane].max(0.0);
         }
@@ -224,10 +255,10 @@ fn tile_body<const FUSED: bool>(panels: &Panels, panel: usize, x: &[f32], stride
 
 /// Borrows [`LANES`] floats at `offset` of each row. Fixed sizes let the sums stay in registers.
 #[inline(always)]
-fn rows_at(out: &mut [f32], offset: usize, width: usize) -> [&mut Lanes; TILE_ROWS] {
+fn rows_at<const ROWS: usize>(out: &mut [f32], offset: usize, width: usize) -> [&mut Lanes; ROWS] {
     let mut rest = &mut out[offset..];
     std::array::from_fn(|row| {
-        let step = if row + 1 == TILE_ROWS { LANES } else { width };
+        let step = if row + 1 == ROWS { LANES } else { width };
         let (head, tail) = std::mem::take(&mut rest).split_at_mut(step);
         rest = tail;
         lanes_mut(head)
@@ -242,49 +273,47 @@ fn lanes_mut(slice: &mut [f32]) -> &mut Lanes {
     }
 }
 
-/// All panels for one row, several at a time so that their sums do not wait for each other.
+/// All outputs of one row, a few inputs at a time.
+///
+/// One row is bound by reading the weights, so those of inputs that are 0 (half of them, after a ReLU) are
+/// not read, and the others are read in order.
 #[inline(always)]
-fn row_body<const FUSED: bool>(panels: &Panels, x: &[f32], nonzero: &[usize], out: &mut [f32]) {
-    let n_panels = panels.biases.len();
-    let mut panel = 0;
-    while panel < n_panels {
-        let out = &mut out[panel * LANES..];
-        panel += match n_panels - panel {
-            1 => group_body::<FUSED, 1>(panels, panel, x, nonzero, out),
-            2 => group_body::<FUSED, 2>(panels, panel, x, nonzero, out),
-            3 => group_body::<FUSED, 3>(panels, panel, x, nonzero, out),
-            4 => group_body::<FUSED, 4>(panels, panel, x, nonzero, out),
-            _ => group_body::<FUSED, 5>(panels, panel, x, nonzero, out),
-        };
+fn row_body<const FUSED: bool>(panels: &Panels, x: &[f32], out: &mut [f32]) {
+    let nonzero: Vec<usize> = (0..panels.n_inputs).filter(|&input| x[input] != 0.0).collect();
+    let (sums, _) = out.as_chunks_mut::<LANES>();
+    sums.copy_from_slice(&panels.biases);
+    let (groups, rest) = nonzero.as_chunks::<ROW_INPUTS>();
+    for group in groups {
+        inputs_body::<FUSED, ROW_INPUTS>(panels, x, group, sums);
+    }
+    for &input in rest {
+        inputs_body::<FUSED, 1>(panels, x, &[input], sums);
+    }
+    for sum in sums.as_flattened_mut() {
+        *sum = sum.max(0.0);
     }
 }
 
+/// Adds the products of `N` inputs to all sums of a row.
 #[inline(always)]
-fn group_body<const FUSED: bool, const N: usize>(
+fn inputs_body<const FUSED: bool, const N: usize>(
     panels: &Panels,
-    first: usize,
     x: &[f32],
-    nonzero: &[usize],
-    out: &mut [f32],
-) -> usize {
-    let group: [&[Lanes]; N] = std::array::from_fn(|offset| panels.panel(first + offset));
-    let mut sums: [Lanes; N] = std::array::from_fn(|offset| panels.biases[first + offset]);
-    for &input in nonzero {
-        let value = x[input];
-        for panel in 0..N {
+    inputs: &[usize; N],
+    sums: &mut [Lanes],
+) {
+    let n_panels = sums.len();
+    let rows: [&[Lanes]; N] = inputs.map(|input| &panels.by_input[input * n_panels..][..n_panels]);
+    let values = inputs.map(|input| x[input]);
+    for (panel, sum) in sums.iter_mut().enumerate() {
+        let mut lanes = *sum;
+        for input in 0..N {
             for lane in 0..LANES {
-                sums[panel][lane] =
-                    multiply_add::<FUSED>(value, group[panel][input][lane], sums[panel][lane]);
+                lanes[lane] = multiply_add::<FUSED>(values[input], rows[input][panel][lane], lanes[lane]);
             }
         }
+        *sum = lanes;
     }
-    let out = &mut out[..N * LANES];
-    for panel in 0..N {
-        for lane in 0..LANES {
-            out[panel * LANES + lane] = sums[panel][lane].max(0.0);
-        }
-    }
-    N
 }
 
 #[inline(always)]

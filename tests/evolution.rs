@@ -9,7 +9,7 @@ mod spaces;
 use std::collections::HashSet;
 
 use llmpp_core::encoding::Encoding;
-use llmpp_core::evolution::{Evolution, Settings};
+use llmpp_core::evolution::{Evolution, Iteration, Settings};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use searches::{Problem, assert_lawful, complete, iterate, small, trace};
@@ -81,7 +81,8 @@ fn history_counts_what_was_scored_and_remembered() {
     let history = evolution.history();
     assert_eq!(history.iter().map(|it| it.n_evaluations).sum::<usize>(), evolution.scored().len());
     assert_eq!((history[0].n_evaluations, history[0].n_cache_hits), (30, 0));
-    assert!(history[1..].iter().all(|it| it.n_cache_hits == 8 && it.n_evaluations <= 22), "{history:?}");
+    let fits = |it: &Iteration| it.n_cache_hits >= 8 && it.n_evaluations + it.n_cache_hits <= 30;
+    assert!(history[1..].iter().all(fits), "{history:?}");
     for (index, iteration) in history.iter().enumerate() {
         let so_far = evolution.scored().iter().filter(|scored| scored.iteration <= index);
         let best = so_far.map(|scored| scored.score).max_by(f32::total_cmp);
