@@ -1,22 +1,21 @@
 //! Dense layers, one source for every instruction set.
 //!
-//! The bodies below are plain safe Rust on arrays of [`LANES`] floats, which the compiler turns into whole
-//! vector registers. Each instruction set is one `#[target_feature]` function around the same bodies, chosen
-//! at run time, so a portable build is as fast as a native one. Every output is one chain of multiply-adds
-//! over the inputs in order: its value depends neither on the batch around it nor on the width of the
-//! registers, only on whether multiply-adds are fused.
+//! The bodies below are generic over [`Register`], which holds [`LANES`] floats in registers of one instruction
+//! set. Each instruction set is one `#[target_feature]` function around the same bodies, chosen at run time, so
+//! a portable build is as fast as a native one. Every output is one chain of multiply-adds over the inputs in
+//! order: its value depends neither on the batch around it nor on the width of the registers, only on whether
+//! multiply-adds are fused.
 
 #![allow(unsafe_code, reason = "calls into functions compiled for an instruction set that was detected")]
 #![expect(clippy::inline_always, reason = "bodies must be compiled inside each instruction set's function")]
-#![allow(clippy::needless_range_loop, reason = "loops of fixed length over arrays become vector registers")]
 
 use std::sync::OnceLock;
 
-/// Outputs computed side by side: one AVX-512 register, two of AVX2, four of NEON.
-pub const LANES: usize = 16;
+#[cfg(target_arch = "x86_64")]
+use crate::register::{Avx2, Avx512};
+use crate::register::{Plain, Register};
 
-/// A row of [`LANES`] weights, biases or sums.
-pub type Lanes = [f32; LANES];
+pub use crate::register::{LANES, Lanes};
 
 /// Rows of a tile: with two AVX2 registers per row, 12 of 16 registers hold sums.
 const TILE_ROWS: usize = 6;
@@ -78,9 +77,6 @@ enum InstructionSet {
     Avx512,
 }
 
-/// Whether the plain bodies may fuse: only where that is one instruction of the base architecture.
-const PLAIN_FUSES: bool = cfg!(target_arch = "aarch64");
-
 impl Kernel {
     /// The kernels that this processor can run, slowest first.
     #[must_use]
@@ -130,7 +126,7 @@ impl Kernel {
         assert!(panels.n_inputs <= stride, "rows are as wide as the layer's inputs");
         assert_eq!(x.len() / stride, out.len() / panels.n_padded(), "as many rows come out as go in");
         match self.0 {
-            InstructionSet::Plain => dense_body::<PLAIN_FUSES>(panels, x, stride, out),
+            InstructionSet::Plain => dense_body::<Plain>(panels, x, stride, out),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `available` makes this variant only where AVX2 and FMA were detected.
             InstructionSet::Avx2 => unsafe { dense_avx2(panels, x, stride, out) },
@@ -147,7 +143,7 @@ impl Kernel {
     pub fn dot(self, weights: &[f32], bias: f32, x: &[f32], stride: usize, out: &mut [f32]) {
         assert!(weights.len() <= stride, "rows are as wide as the weights");
         match self.0 {
-            InstructionSet::Plain => dot_body::<PLAIN_FUSES>(weights, bias, x, stride, out),
+            InstructionSet::Plain => dot_body::<Plain>(weights, bias, x, stride, out),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `available` makes this variant only where AVX2 and FMA were detected.
             InstructionSet::Avx2 => unsafe { dot_avx2(weights, bias, x, stride, out) },
@@ -161,116 +157,78 @@ impl Kernel {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn dense_avx2(panels: &Panels, x: &[f32], stride: usize, out: &mut [f32]) {
-    dense_body::<true>(panels, x, stride, out);
+    dense_body::<Avx2>(panels, x, stride, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
 fn dense_avx512(panels: &Panels, x: &[f32], stride: usize, out: &mut [f32]) {
-    dense_body::<true>(panels, x, stride, out);
+    dense_body::<Avx512>(panels, x, stride, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn dot_avx2(weights: &[f32], bias: f32, x: &[f32], stride: usize, out: &mut [f32]) {
-    dot_body::<true>(weights, bias, x, stride, out);
+    dot_body::<Avx2>(weights, bias, x, stride, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx2,fma")]
 fn dot_avx512(weights: &[f32], bias: f32, x: &[f32], stride: usize, out: &mut [f32]) {
-    dot_body::<true>(weights, bias, x, stride, out);
+    dot_body::<Avx512>(weights, bias, x, stride, out);
 }
 
 #[inline(always)]
-fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
-}
-
-#[inline(always)]
-fn dense_body<const FUSED: bool>(panels: &Panels, x: &[f32], stride: usize, out: &mut [f32]) {
+fn dense_body<R: Register>(panels: &Panels, x: &[f32], stride: usize, out: &mut [f32]) {
     let width = panels.n_padded();
     let n_tiled = x.len() / stride / TILE_ROWS * TILE_ROWS;
     let (tiled_in, rest_in) = x.split_at(n_tiled * stride);
     let (tiled_out, rest_out) = out.split_at_mut(n_tiled * width);
-    tiles_body::<FUSED, TILE_ROWS>(panels, tiled_in, stride, tiled_out);
+    tiles_body::<R, TILE_ROWS>(panels, tiled_in, stride, tiled_out);
     match rest_in.len() / stride {
         0 => {}
-        1 => row_body::<FUSED>(panels, rest_in, rest_out),
-        2 => tiles_body::<FUSED, 2>(panels, rest_in, stride, rest_out),
-        3 => tiles_body::<FUSED, 3>(panels, rest_in, stride, rest_out),
-        // The compiler would vectorise a tile of 4 across its rows, at a twentieth of the speed.
-        4 => {
-            let (three_in, one_in) = rest_in.split_at(3 * stride);
-            let (three_out, one_out) = rest_out.split_at_mut(3 * width);
-            tiles_body::<FUSED, 3>(panels, three_in, stride, three_out);
-            row_body::<FUSED>(panels, one_in, one_out);
-        }
-        _ => tiles_body::<FUSED, 5>(panels, rest_in, stride, rest_out),
+        1 => row_body::<R>(panels, rest_in, rest_out),
+        2 => tiles_body::<R, 2>(panels, rest_in, stride, rest_out),
+        3 => tiles_body::<R, 3>(panels, rest_in, stride, rest_out),
+        4 => tiles_body::<R, 4>(panels, rest_in, stride, rest_out),
+        _ => tiles_body::<R, 5>(panels, rest_in, stride, rest_out),
     }
 }
 
 /// All rows, in tiles. A panel stays in the first-level cache while all tiles pass it.
 #[inline(always)]
-fn tiles_body<const FUSED: bool, const ROWS: usize>(
-    panels: &Panels,
-    x: &[f32],
-    stride: usize,
-    out: &mut [f32],
-) {
+fn tiles_body<R: Register, const ROWS: usize>(panels: &Panels, x: &[f32], stride: usize, out: &mut [f32]) {
+    let width = panels.n_padded();
     for panel in 0..panels.biases.len() {
-        let outputs = out.chunks_exact_mut(ROWS * panels.n_padded());
+        let outputs = out.chunks_exact_mut(ROWS * width);
         for (tile_in, tile_out) in x.chunks_exact(ROWS * stride).zip(outputs) {
-            tile_body::<FUSED, ROWS>(panels, panel, tile_in, stride, tile_out);
+            let sums = tile_body::<R, ROWS>(panels, panel, tile_in, stride);
+            for (row, sum) in tile_out.chunks_exact_mut(width).zip(sums) {
+                if let Some(lanes) = row[panel * LANES..].first_chunk_mut() {
+                    sum.relu().store(lanes);
+                }
+            }
         }
     }
 }
 
 /// One panel of outputs for a tile of rows: the sums stay in registers.
 #[inline(always)]
-fn tile_body<const FUSED: bool, const ROWS: usize>(
+fn tile_body<R: Register, const ROWS: usize>(
     panels: &Panels,
     panel: usize,
     x: &[f32],
     stride: usize,
-    out: &mut [f32],
-) {
+) -> [R; ROWS] {
     let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &x[row * stride..][..panels.n_inputs]);
-    let mut sums = [panels.biases[panel]; ROWS];
+    let mut sums = [R::load(&panels.biases[panel]); ROWS];
     for (input, weights) in panels.panel(panel).iter().enumerate() {
-        for row in 0..ROWS {
-            let value = rows[row][input];
-            for lane in 0..LANES {
-                sums[row][lane] = multiply_add::<FUSED>(value, weights[lane], sums[row][lane]);
-            }
+        let weights = R::load(weights);
+        for (row, sum) in rows.iter().zip(&mut sums) {
+            *sum = sum.add_product(R::splat(row[input]), weights);
         }
     }
-    let outs: [&mut Lanes; ROWS] = rows_at(out, panel * LANES, panels.n_padded());
-    for row in 0..ROWS {
-        for lane in 0..LANES {
-            outs[row][lane] = sums[row][lane].max(0.0);
-        }
-    }
-}
-
-/// Borrows [`LANES`] floats at `offset` of each row. Fixed sizes let the sums stay in registers.
-#[inline(always)]
-fn rows_at<const ROWS: usize>(out: &mut [f32], offset: usize, width: usize) -> [&mut Lanes; ROWS] {
-    let mut rest = &mut out[offset..];
-    std::array::from_fn(|row| {
-        let step = if row + 1 == ROWS { LANES } else { width };
-        let (head, tail) = std::mem::take(&mut rest).split_at_mut(step);
-        rest = tail;
-        lanes_mut(head)
-    })
-}
-
-#[inline(always)]
-fn lanes_mut(slice: &mut [f32]) -> &mut Lanes {
-    match slice.first_chunk_mut() {
-        Some(lanes) => lanes,
-        None => unreachable!("rows are whole panels wide"),
-    }
+    sums
 }
 
 /// All outputs of one row, a few inputs at a time.
@@ -278,25 +236,25 @@ fn lanes_mut(slice: &mut [f32]) -> &mut Lanes {
 /// One row is bound by reading the weights, so those of inputs that are 0 (half of them, after a ReLU) are
 /// not read, and the others are read in order.
 #[inline(always)]
-fn row_body<const FUSED: bool>(panels: &Panels, x: &[f32], out: &mut [f32]) {
+fn row_body<R: Register>(panels: &Panels, x: &[f32], out: &mut [f32]) {
     let nonzero: Vec<usize> = (0..panels.n_inputs).filter(|&input| x[input] != 0.0).collect();
     let (sums, _) = out.as_chunks_mut::<LANES>();
     sums.copy_from_slice(&panels.biases);
     let (groups, rest) = nonzero.as_chunks::<ROW_INPUTS>();
     for group in groups {
-        inputs_body::<FUSED, ROW_INPUTS>(panels, x, group, sums);
+        inputs_body::<R, ROW_INPUTS>(panels, x, group, sums);
     }
     for &input in rest {
-        inputs_body::<FUSED, 1>(panels, x, &[input], sums);
+        inputs_body::<R, 1>(panels, x, &[input], sums);
     }
-    for sum in sums.as_flattened_mut() {
-        *sum = sum.max(0.0);
+    for sum in sums {
+        R::load(sum).relu().store(sum);
     }
 }
 
 /// Adds the products of `N` inputs to all sums of a row.
 #[inline(always)]
-fn inputs_body<const FUSED: bool, const N: usize>(
+fn inputs_body<R: Register, const N: usize>(
     panels: &Panels,
     x: &[f32],
     inputs: &[usize; N],
@@ -304,34 +262,39 @@ fn inputs_body<const FUSED: bool, const N: usize>(
 ) {
     let n_panels = sums.len();
     let rows: [&[Lanes]; N] = inputs.map(|input| &panels.by_input[input * n_panels..][..n_panels]);
-    let values = inputs.map(|input| x[input]);
-    for (panel, sum) in sums.iter_mut().enumerate() {
-        let mut lanes = *sum;
-        for input in 0..N {
-            for lane in 0..LANES {
-                lanes[lane] = multiply_add::<FUSED>(values[input], rows[input][panel][lane], lanes[lane]);
-            }
+    let values = inputs.map(|input| R::splat(x[input]));
+    for (panel, lanes) in sums.iter_mut().enumerate() {
+        let mut sum = R::load(lanes);
+        for (row, &value) in rows.iter().zip(&values) {
+            sum = sum.add_product(value, R::load(&row[panel]));
         }
-        *sum = lanes;
+        sum.store(lanes);
     }
 }
 
 #[inline(always)]
-fn dot_body<const FUSED: bool>(weights: &[f32], bias: f32, x: &[f32], stride: usize, out: &mut [f32]) {
+fn dot_body<R: Register>(weights: &[f32], bias: f32, x: &[f32], stride: usize, out: &mut [f32]) {
     let (whole, rest) = weights.as_chunks::<LANES>();
+    let rest_weights = padded(rest);
     for (row, out) in x.chunks_exact(stride).zip(out) {
         let (row, row_rest) = row[..weights.len()].as_chunks::<LANES>();
-        let mut sums = [0.0; LANES];
+        let mut sum = R::splat(0.0);
         for (weights, values) in whole.iter().zip(row) {
-            for ((sum, &weight), &value) in sums.iter_mut().zip(weights).zip(values) {
-                *sum = multiply_add::<FUSED>(value, weight, *sum);
-            }
+            sum = sum.add_product(R::load(values), R::load(weights));
         }
-        for ((sum, &weight), &value) in sums.iter_mut().zip(rest).zip(row_rest) {
-            *sum = multiply_add::<FUSED>(value, weight, *sum);
-        }
-        *out = bias + pairwise(sums);
+        sum = sum.add_product(R::load(&padded(row_rest)), R::load(&rest_weights));
+        let mut lanes = [0.0; LANES];
+        sum.store(&mut lanes);
+        *out = bias + pairwise(lanes);
     }
+}
+
+/// Copies less than a register's floats, zeros after them.
+#[inline(always)]
+fn padded(values: &[f32]) -> Lanes {
+    let mut lanes = [0.0; LANES];
+    lanes[..values.len()].copy_from_slice(values);
+    lanes
 }
 
 /// Adds lanes in a fixed tree, the same for every register width.

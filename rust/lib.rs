@@ -1,7 +1,7 @@
 //! The core of llmpp: search spaces, their encoding and costs, predictor inference, and evolutionary search.
 //!
 //! One arrow leads through the crate, and a file uses only what stands above it:
-//! **[`error`], [`rng`] → [`space`] → [`encoding`], [`cost`] → [`kernel`], [`weights`] → [`mlp`] →
+//! **[`error`], [`rng`] → [`space`] → [`encoding`], [`cost`] → `register`, [`kernel`], [`weights`] → [`mlp`] →
 //! [`evolution`] → [`search`]**. The Python boundary, `py`, wraps these and is the only file that names pyo3; it is behind
 //! the feature `python`.
 
@@ -11,6 +11,7 @@ pub mod error;
 pub mod evolution;
 pub mod kernel;
 pub mod mlp;
+mod register;
 pub mod rng;
 pub mod search;
 pub mod space;

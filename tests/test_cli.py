@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -72,10 +72,15 @@ def latency_csv(path: Path, n: int = 100) -> Path:
 
 
 @pytest.fixture
-def is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes training short and the sizes small."""
+def is_quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Makes training short, the sizes small, and torch use one thread."""
+    torch = pytest.importorskip("torch")
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     monkeypatch.setattr(distill, "N_STEPS", 20)
     monkeypatch.setattr(distill, "choose", partial(distill.choose, sizes=((2,),)))
+    yield
+    torch.set_num_threads(n_threads)
 
 
 def test_search_prints_the_result_of_the_call_as_the_last_line(llmpp_command: Command) -> None:
@@ -228,7 +233,6 @@ def test_cost_of_a_lone_number_is_wrong_use(text: str, llmpp_command: Command) -
 
 @pytest.mark.usefixtures("is_quick")
 def test_distill_reports_and_writes_a_student_that_search_takes(llmpp_command: Command) -> None:
-    pytest.importorskip("torch")
     answers = answers_file(Path("answers.jsonl"))
     arguments = ["distill", answers, "--task", "wmt14.en-de", "-o", "my/student", "--seed", "4"]
     code, out, _ = llmpp_command(*arguments, "--date", "2026-01-02", "--json")

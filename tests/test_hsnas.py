@@ -177,7 +177,9 @@ def test_history_counts_parents_as_remembered_and_never_falls(example: SearchRes
     history = example.history
     assert [iteration.iteration for iteration in history] == list(range(30))
     assert history[0].n_evaluations == 125
-    assert {iteration.n_cache_hits for iteration in history} == {0, 25}
+    assert history[0].n_cache_hits == 0
+    assert all(iteration.n_cache_hits >= 25 for iteration in history[1:])
+    assert all(iteration.n_evaluations + iteration.n_cache_hits <= 125 for iteration in history)
     scores = [iteration.best_score for iteration in history]
     assert scores == sorted(scores)
     assert {iteration.predictor for iteration in history} == {"distilled"}
@@ -288,7 +290,7 @@ def test_the_baseline_takes_over_and_scores_the_survivors_again() -> None:
     assert {candidate.score for candidate in result.pareto_front()} <= set(second["score"])
     assert [iteration.predictor for iteration in result.history] == ["distilled"] * 15 + ["Shallow"] * 15
     assert result.history[15].best_score < 0 < result.history[14].best_score
-    assert result.history[15].n_cache_hits == 0
+    assert result.history[15].n_evaluations == len(second.filter(pl.col("iteration") == 15)) >= 25
     assert result.notes == ()
 
 
