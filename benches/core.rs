@@ -90,51 +90,73 @@ fn bench_forward(criterion: &mut Criterion) {
 const N_CHAINS: usize = 12;
 const N_STEPS: usize = 4096;
 
-#[inline(always)]
-#[allow(clippy::inline_always, reason = "must be compiled inside each instruction set's function")]
-#[allow(clippy::needless_range_loop, reason = "loops of fixed length become vector registers")]
-fn chains<const FUSED: bool, const LANES: usize>(factor: f32, term: f32) -> f32 {
-    let mut sums = [[1.0f32; LANES]; N_CHAINS];
-    for _ in 0..N_STEPS {
-        for chain in 0..N_CHAINS {
-            for lane in 0..LANES {
-                let sum = &mut sums[chain][lane];
-                *sum = if FUSED { sum.mul_add(factor, term) } else { *sum * factor + term };
+/// Defines a function that runs the chains on registers of one instruction set.
+#[cfg(target_arch = "x86_64")]
+macro_rules! chains {
+    ($name:ident, $features:literal, $lanes:literal, $splat:ident, $store:ident, $step:expr) => {
+        #[target_feature(enable = $features)]
+        fn $name(factor: f32, term: f32) -> f32 {
+            let (factor, term) = ($splat(factor), $splat(term));
+            let mut sums = [$splat(1.0); N_CHAINS];
+            for _ in 0..N_STEPS {
+                sums = sums.map(|sum| $step(sum, factor, term));
             }
+            let mut out = [[0.0; $lanes]; N_CHAINS];
+            for (out, sum) in out.iter_mut().zip(sums) {
+                // SAFETY: the array has as many floats as the register.
+                unsafe { $store(out.as_mut_ptr(), sum) };
+            }
+            out.iter().flatten().sum()
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod chains {
+    use std::arch::x86_64::{
+        _mm_add_ps, _mm_mul_ps, _mm_set1_ps, _mm_storeu_ps, _mm256_fmadd_ps, _mm256_set1_ps,
+        _mm256_storeu_ps, _mm512_fmadd_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    };
+
+    use super::{N_CHAINS, N_STEPS};
+
+    chains!(plain, "sse2", 4, _mm_set1_ps, _mm_storeu_ps, |x, a, b| _mm_add_ps(_mm_mul_ps(x, a), b));
+    chains!(avx2, "avx2,fma", 8, _mm256_set1_ps, _mm256_storeu_ps, _mm256_fmadd_ps);
+    chains!(avx512, "avx512f,avx2,fma", 16, _mm512_set1_ps, _mm512_storeu_ps, _mm512_fmadd_ps);
+
+    /// The chains of a kernel's instruction set, and how many lanes each has.
+    pub fn peak_of(kernel: &str) -> (usize, fn(f32, f32) -> f32) {
+        match kernel {
+            // SAFETY: an available kernel of this name means that AVX2 and FMA were detected.
+            "avx2" => (8, |factor, term| unsafe { avx2(factor, term) }),
+            // SAFETY: an available kernel of this name means that AVX-512F, AVX2 and FMA were detected.
+            "avx512" => (16, |factor, term| unsafe { avx512(factor, term) }),
+            // SAFETY: every x86-64 processor has SSE2.
+            _ => (4, |factor, term| unsafe { plain(factor, term) }),
         }
     }
-    sums.iter().flatten().sum()
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn chains_avx2(factor: f32, term: f32) -> f32 {
-    chains::<true, 8>(factor, term)
-}
+/// Elsewhere than on x86-64, the compiler's vectors of a fused multiply-add.
+#[cfg(not(target_arch = "x86_64"))]
+mod chains {
+    use super::{N_CHAINS, N_STEPS};
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma")]
-fn chains_avx512(factor: f32, term: f32) -> f32 {
-    chains::<true, 16>(factor, term)
-}
-
-/// The fastest multiply-adds of a kernel's instruction set, and how many lanes a chain has.
-fn peak_of(kernel: Kernel) -> (usize, fn(f32, f32) -> f32) {
-    match kernel.name() {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: an available kernel of this name means that AVX2 and FMA were detected.
-        "avx2" => (8, |factor, term| unsafe { chains_avx2(factor, term) }),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: an available kernel of this name means that AVX-512F, AVX2 and FMA were detected.
-        "avx512" => (16, |factor, term| unsafe { chains_avx512(factor, term) }),
-        _ => (4, chains::<{ cfg!(target_arch = "aarch64") }, 4>),
+    pub fn peak_of(_: &str) -> (usize, fn(f32, f32) -> f32) {
+        (4, |factor, term| {
+            let mut sums = [[1.0f32; 4]; N_CHAINS];
+            for _ in 0..N_STEPS {
+                sums = sums.map(|lanes| lanes.map(|lane| lane.mul_add(factor, term)));
+            }
+            sums.iter().flatten().sum()
+        })
     }
 }
 
 fn bench_peak(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("peak");
     for kernel in Kernel::available() {
-        let (lanes, peak) = peak_of(kernel);
+        let (lanes, peak) = chains::peak_of(kernel.name());
         group.throughput(Throughput::Elements((2 * N_CHAINS * N_STEPS * lanes) as u64));
         group.bench_function(kernel.name(), |b| b.iter(|| peak(black_box(0.5), black_box(0.5))));
     }

@@ -97,6 +97,7 @@ pub struct Evolution {
     genomes: Vec<u8>,
     measures: Vec<f64>,
     scores: Vec<Option<f32>>,
+    is_member: Vec<bool>,
     /// Candidates by what the predictor sees of them.
     known: HashMap<Vec<u8>, usize>,
     /// The members so far, parents first and best first among them.
@@ -141,6 +142,7 @@ impl Evolution {
             genomes: Vec::new(),
             measures: Vec::new(),
             scores: Vec::new(),
+            is_member: Vec::new(),
             known: HashMap::new(),
             population: Vec::new(),
             n_parents: 0,
@@ -245,6 +247,7 @@ impl Evolution {
         let n_parents = members.iter().take(self.n_parents).copied().filter(stays).count();
         self.population = members.iter().copied().filter(stays).collect();
         self.n_parents = n_parents;
+        self.mark_members();
     }
 
     /// Whether the draws for the first population ended without a single feasible candidate.
@@ -312,6 +315,7 @@ impl Evolution {
             let candidate = self.scores.len();
             self.genomes.extend_from_slice(&genome);
             self.scores.push(None);
+            self.is_member.push(false);
             self.known.insert(key, candidate);
             self.pending.push((place, candidate));
         }
@@ -325,8 +329,9 @@ impl Evolution {
         let is_measured = candidate < self.n_measured();
         if is_measured && self.violation(candidate) > 0.0 {
             self.open.push(place);
-        } else if is_measured && self.scores[candidate].is_none() && !self.population.contains(&candidate) {
+        } else if is_measured && self.scores[candidate].is_none() && !self.is_member[candidate] {
             self.population.push(candidate);
+            self.is_member[candidate] = true;
         } else if self.is_first() {
             self.open.push(place);
         } else {
@@ -393,6 +398,7 @@ impl Evolution {
         let score = |member: usize| scores[member].unwrap_or(f32::NEG_INFINITY);
         self.population.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(a.cmp(&b)));
         self.population.truncate(self.settings.n_parents);
+        self.mark_members();
         self.n_parents = self.population.len();
         if !self.population.is_empty() {
             self.open.resize(self.settings.n_mutants, Origin::Mutant);
@@ -401,6 +407,13 @@ impl Evolution {
         self.n_rounds = 0;
         self.n_draws = 0;
         self.n_found_again = 0;
+    }
+
+    fn mark_members(&mut self) {
+        self.is_member.fill(false);
+        for &member in &self.population {
+            self.is_member[member] = true;
+        }
     }
 
     fn key(&self, genome: &[u8]) -> Vec<u8> {

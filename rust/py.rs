@@ -74,7 +74,11 @@ fn flat<'a, T: numpy::Element>(
     width: usize,
 ) -> PyResult<&'a [T]> {
     expect_size(what, width, array.shape()[1])?;
-    array.as_slice().map_err(|_| ShapeError::new_err(format!("{what}: the array must be C-contiguous")))
+    // `as_slice` takes Fortran order for contiguous, too, and would read it transposed.
+    match array.as_slice() {
+        Ok(slice) if array.is_c_contiguous() => Ok(slice),
+        _ => Err(ShapeError::new_err(format!("{what}: the array must be C-contiguous"))),
+    }
 }
 
 #[pyclass(frozen, module = "llmpp._core")]

@@ -59,6 +59,7 @@ impl Weights {
         let layers = read_layers(&tensors, n_inputs)?;
         let output_mean = scalar(&tensors, "output.mean")?;
         let output_std = scalar(&tensors, "output.std")?;
+        check(output_std != 0.0, || "output.std is zero, so that all scores would be equal".to_owned())?;
         Ok(Self { n_features, products, input_mean, input_std, layers, output_mean, output_std })
     }
 }

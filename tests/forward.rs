@@ -178,6 +178,17 @@ fn a_part_of_a_row_is_refused() {
 }
 
 #[test]
+fn a_feature_that_is_not_finite_is_refused_with_its_position() {
+    let mlp = Mlp::new(network(&[10, 32, 1], 14));
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut features = rows(97, 10, 14);
+        features[961] = value;
+        let message = mlp.forward(&features, 2).unwrap_err().to_string();
+        assert_eq!(message, format!("feature 961 is {value}, but must be a finite number"));
+    }
+}
+
+#[test]
 fn widths_count_products_and_n_features_does_not() {
     let mlp = Mlp::new(degree_two(3, &[20, 7], 13));
     let n_products = 4 + 3 + 2 + 1;

@@ -142,7 +142,6 @@ def test_features_of_another_width_or_layout_are_refused() -> None:
         mlp.forward(np.zeros((10, 10), np.float32).T[:5, :])
 
 
-@pytest.mark.xfail(strict=True, reason="as_slice takes Fortran order for contiguous: read transposed")
 def test_features_in_fortran_order_are_scored_alike_or_refused() -> None:
     mlp = Mlp(numpy_format.save(random_tensors([10, 40, 1], seed=3)))
     features = WMT.features(WMT.sample(20))

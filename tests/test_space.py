@@ -118,7 +118,6 @@ def test_features_do_not_depend_on_the_order_of_layers_but_per_layer_ones_do() -
     assert (per_layer[0] != per_layer[1]).any()
 
 
-@pytest.mark.xfail(strict=True, reason="as_slice takes Fortran order for contiguous: read transposed")
 def test_genomes_in_fortran_order_are_read_alike_or_refused() -> None:
     genomes = WMT.genomes(WMT.sample(30))
     try:

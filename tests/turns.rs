@@ -45,6 +45,16 @@ fn settings_outside_their_ranges_are_refused_by_name() {
 }
 
 #[test]
+fn populations_beyond_memory_are_refused_by_name() {
+    let beyond = (1 << 24) + 1;
+    let message = |name| format!("`{name}` must be at most 2^24, got 16777217");
+    let error = |settings| refused(settings).to_string();
+    assert_eq!(error(Settings { n_population: beyond, ..small() }), message("n_population"));
+    assert_eq!(error(Settings { n_mutants: beyond, ..small() }), message("n_mutants"));
+    assert_eq!(error(Settings { n_children: beyond, ..small() }), message("n_children"));
+}
+
+#[test]
 fn bounds_that_are_not_positive_are_refused() {
     for bound in [0.0, -0.0, -1.0, f64::NAN, f64::NEG_INFINITY] {
         let result = Evolution::new(tiny(), Encoding::Averaged, vec![1.0, bound], small(), 0);
@@ -187,6 +197,19 @@ fn a_new_phase_forgets_scores_and_asks_the_survivors_again() {
         assert!(evolution.scored().iter().any(|scored| (scored.phase, scored.iteration) == (1, 3)));
         assert_eq!((evolution.history()[3].n_cache_hits, evolution.history().len()), (0, 4));
         assert_lawful(&evolution, &[Encoding::Averaged, encoding], &FREE);
+    }
+}
+
+#[test]
+fn survivors_that_a_coarser_predictor_cannot_tell_apart_are_asked_once() {
+    let fine = Problem::new(tiny(), Encoding::PerLayer, 5);
+    let coarse = Problem::new(tiny(), Encoding::Averaged, 6);
+    for seed in 0..20 {
+        let mut evolution = fine.start(&FREE, small(), seed);
+        fine.advance(&mut evolution, 5);
+        evolution.begin_phase(Encoding::Averaged);
+        coarse.advance(&mut evolution, 5);
+        assert_lawful(&evolution, &[Encoding::PerLayer, Encoding::Averaged], &FREE);
     }
 }
 

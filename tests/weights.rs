@@ -161,6 +161,12 @@ fn layers_that_do_not_fit_are_named_with_the_shape_they_need() {
 }
 
 #[test]
+fn a_transposed_layer_is_refused_although_it_has_as_many_numbers() {
+    let weight = floats(&[3, 2], &[0.0; 6]);
+    assert_refused(&with("layers.0.weight", weight), &["layers.0.weight", "(2, 3)", "[3, 2]"]);
+}
+
+#[test]
 fn layers_without_outputs_are_refused() {
     let mut tensors = with("layers.0.weight", floats(&[0, 3], &[]));
     tensors.insert("layers.0.bias".to_owned(), floats(&[0], &[]));
