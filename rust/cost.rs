@@ -38,15 +38,15 @@ pub struct CostModel {
     vocabulary: u128,
 }
 
-/// The hyperparameters that enter costs. Head counts do not.
-const ROLES: [&str; 7] = [
-    "encoder_dim",
-    "encoder_layers",
-    "encoder_ffn",
-    "decoder_dim",
-    "decoder_layers",
-    "decoder_ffn",
-    "cross_span",
+/// The hyperparameters that enter costs, and what counts their layers. Head counts do not enter.
+const ROLES: [(&str, Option<&str>); 7] = [
+    ("encoder_dim", None),
+    ("encoder_layers", None),
+    ("encoder_ffn", Some("encoder_layers")),
+    ("decoder_dim", None),
+    ("decoder_layers", None),
+    ("decoder_ffn", Some("decoder_layers")),
+    ("cross_span", Some("decoder_layers")),
 ];
 
 /// Costs of absurdly large spaces stop at the largest `u64`.
@@ -69,11 +69,17 @@ impl CostModel {
     /// Builds the cost model of a space.
     ///
     /// # Errors
-    /// When the space lacks a hyperparameter that enters the formulas, or a size is zero.
+    /// When the space lacks a hyperparameter that enters the formulas, another one counts its layers, or a size
+    /// is out of its range.
     pub fn new(space: &Space, qkv_dim: u32, sentence_length: u32, vocabulary: u32) -> Result<Self> {
         let mut roles = [0; ROLES.len()];
-        for (role, name) in roles.iter_mut().zip(ROLES) {
+        for (role, (name, _)) in roles.iter_mut().zip(ROLES) {
             *role = space.find(name).ok_or(Error::MissingHyperparameter { name })?;
+        }
+        for (role, (name, depth)) in roles.into_iter().zip(ROLES) {
+            if space.depth_name(role) != depth {
+                return Err(Error::WrongDepth { name, depth: depth.unwrap_or("nothing") });
+            }
         }
         let sizes = [("qkv_dim", qkv_dim), ("sentence_length", sentence_length), ("vocabulary", vocabulary)];
         for (name, size) in sizes {

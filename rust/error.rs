@@ -83,6 +83,14 @@ pub enum Error {
         /// The missing name.
         name: &'static str,
     },
+    /// Layers of a hyperparameter that enters costs are counted by another one than the formulas expect.
+    #[error("costs of a Transformer need the layers of `{name}` to be counted by {depth}")]
+    WrongDepth {
+        /// The hyperparameter.
+        name: &'static str,
+        /// What must count its layers.
+        depth: &'static str,
+    },
     /// A flat array does not have the width that is expected.
     #[error("{what}: expected {expected}, got {got}")]
     Shape {

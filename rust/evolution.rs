@@ -117,7 +117,7 @@ pub struct Evolution {
 
 impl Evolution {
     /// Starts a search in which candidates that `encoding` cannot tell apart are one, with an upper bound
-    /// (or infinity) for each measure.
+    /// (or infinity) for each measure. The encoding must be as fine as the finest of scores and measures.
     ///
     /// # Errors
     /// When a setting is out of its range or a bound is not positive.

@@ -38,7 +38,7 @@ impl Mlp {
     pub fn with_kernel(weights: Weights, kernel: Kernel) -> Self {
         let mut n_inputs = weights.input_mean.len();
         let mut hidden = Vec::new();
-        for layer in &weights.layers[..weights.layers.len() - 1] {
+        for layer in weights.layers.split_last().map_or(&[][..], |(_, hidden)| hidden) {
             hidden.push(Panels::pack(&layer.weight, &layer.bias, n_inputs));
             n_inputs = layer.bias.len();
         }

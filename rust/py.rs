@@ -40,7 +40,8 @@ impl From<Error> for PyErr {
             | Error::GeneOutOfRange { .. }
             | Error::NotAnOption { .. }
             | Error::WrongLength { .. }
-            | Error::MissingHyperparameter { .. } => SpaceError::new_err(message),
+            | Error::MissingHyperparameter { .. }
+            | Error::WrongDepth { .. } => SpaceError::new_err(message),
             Error::Shape { .. } => ShapeError::new_err(message),
             Error::BadSetting { .. } => PyValueError::new_err(message),
             Error::BadWeights { .. } | Error::NotFinite { .. } | Error::OutOfTurn { .. } => {

@@ -116,6 +116,12 @@ impl Space {
         self.hyperparameters.iter().position(|h| h.name == name)
     }
 
+    /// The name of the hyperparameter that counts the layers of another, if it has layers.
+    #[must_use]
+    pub fn depth_name(&self, hyperparameter: usize) -> Option<&str> {
+        self.hyperparameters[hyperparameter].depth.map(|depth| self.hyperparameters[depth].name())
+    }
+
     /// The width of a genome.
     #[must_use]
     pub fn n_genes(&self) -> usize {

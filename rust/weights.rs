@@ -54,7 +54,8 @@ impl Weights {
         check(input_std.len() == n_inputs, || {
             format!("input.std has {} values, input.mean {n_inputs}", input_std.len())
         })?;
-        check(n_inputs > 0 && input_std.iter().all(|&std| std != 0.0), || "input.std has a zero".to_owned())?;
+        check(n_inputs > 0, || "input.mean is empty".to_owned())?;
+        check(input_std.iter().all(|&std| std != 0.0), || "input.std has a zero".to_owned())?;
         let (products, n_features) = read_products(&tensors, n_inputs)?;
         let layers = read_layers(&tensors, n_inputs)?;
         let output_mean = scalar(&tensors, "output.mean")?;
@@ -142,6 +143,10 @@ fn read_layers(tensors: &SafeTensors, n_inputs: usize) -> Result<Vec<Layer>> {
         layers.push(Layer { weight, bias });
     }
     check(!layers.is_empty(), || "the tensor `layers.0.weight` is missing".to_owned())?;
+    let n_weights = tensors.names().iter().filter(|name| name.ends_with(".weight")).count();
+    check(n_weights == layers.len(), || {
+        format!("{n_weights} weights, but layers 0 to {} alone follow each other", layers.len() - 1)
+    })?;
     check(width == 1, || format!("the last layer must have one output, got {width}"))?;
     Ok(layers)
 }

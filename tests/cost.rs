@@ -109,6 +109,21 @@ fn transformer(options: &[u32], counts: &[u32]) -> Vec<Description> {
 }
 
 #[test]
+fn layers_that_another_hyperparameter_counts_are_refused_by_name() {
+    let wrong = [
+        (2, None, "encoder_ffn", "encoder_layers"),
+        (5, Some("encoder_layers"), "decoder_ffn", "decoder_layers"),
+        (0, Some("decoder_layers"), "encoder_dim", "nothing"),
+    ];
+    for (index, given, name, depth) in wrong {
+        let mut descriptions = transformer(&[8], &[2]);
+        descriptions[index].depth = given.map(str::to_owned);
+        let space = Space::new(&descriptions).unwrap();
+        assert_eq!(CostModel::new(&space, 1, 1, 1), Err(Error::WrongDepth { name, depth }));
+    }
+}
+
+#[test]
 fn a_space_that_lacks_what_costs_depend_on_is_refused_by_name() {
     for (index, name) in ROLES.into_iter().enumerate() {
         let mut descriptions = transformer(&[8], &[2]);

@@ -207,7 +207,7 @@ def test_cost_without_json_prints_every_figure(llmpp_command: Command) -> None:
         ("", "needs the key"),
         ("{", "not a line of HAT's notation"),
         ("[]", "needs the key"),
-        ("{}", "needs the key"),
+        ("{}", "needs exactly the fields"),
         ('{"encoder_dim": 5}', "needs exactly the fields"),
         (
             json.dumps({**ARCHITECTURE.to_dict(), "encoder_dim": 600}),
@@ -260,7 +260,8 @@ def test_fit_latency_reports_errors_and_writes_a_model_that_search_takes(llmpp_c
     code, out, _ = llmpp_command(*arguments, "--json")
     content = last_line(out)
     assert code == 0
-    assert set(content) == {"rmse_ms", "mae_ms", "mape_pct", "median_ape_pct", "output"}
+    assert set(content) == {"rmse_ms", "mae_ms", "mape_pct", "median_ape_pct", "task", "note", "output"}
+    assert "name another task by --task" in content["note"]
     assert content["mape_pct"] < 0.1
     assert load_latency("model", task=TASK).record["hardware"] == "my-board"
     search = ["search", "--task", "wmt14.en-de", "--hardware", "model", "--latency-ms", "40", "--json"]

@@ -408,7 +408,7 @@ def test_one_candidate_per_iteration_is_enough() -> None:
         ({"task": "iwslt14.de-en"}, "llmpp distill ANSWERS --task iwslt14.de-en -o FILE"),
         ({"hardware": "h100"}, "unknown hardware 'h100'; known: raspberry-pi-4, titan-xp, xeon-e5-2640"),
         ({"hardware": 5}, "`hardware` must be a name, a path or an object with `predict`, got 5"),
-        ({"hardware": "no/such/file"}, "unknown hardware 'no/such/file'"),
+        ({"hardware": "no/such/file"}, "there is no weights file no/such/file"),
         ({"initial": "destilled"}, "unknown predictor 'destilled'; known: distilled"),
         ({"initial": object()}, "`initial` must be a name, a path or an object with `predict`"),
         ({"baseline": "hat"}, "unknown predictor 'hat'"),
@@ -684,3 +684,34 @@ def test_a_result_is_ready_for_json(example: SearchResult) -> None:
     assert content["status"] == "budget"
     assert content["n_evaluations"] == len(example.to_frame())
     assert content["best"]["architecture"] == example.best.architecture.to_dict() if example.best else False
+
+
+@pytest.mark.parametrize("wrong", [5, None, [5]])
+def test_callbacks_that_are_no_functions_are_refused_before_anything_is_written(
+    wrong: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="`callbacks` must be functions"):
+        hsnas.search("wmt14.en-de", callbacks=wrong, run_dir=tmp_path / "run", **SHORT)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_is_no_predictor() -> None:
+    with pytest.raises(InputError, match="`baseline` must be"):
+        hsnas.search("wmt14.en-de", baseline=Shallow, **SHORT)  # type: ignore[arg-type]
+
+
+def test_a_baseline_that_was_interrupted_before_it_scored_is_noted() -> None:
+    class Interrupted:
+        def predict(self, architectures: list[Architecture]) -> list[float]:
+            raise KeyboardInterrupt
+
+    result = hsnas.search("wmt14.en-de", baseline=Interrupted(), **SHORT)
+    assert result.status == "interrupted"
+    assert "`Interrupted` never scored: `best` and the front are by `distilled`" in result.notes
+
+
+@pytest.mark.parametrize("wrong", [lambda a: a, lambda a: [a.to_dict()]])
+def test_a_predictor_wants_a_list_of_architectures(wrong: Any) -> None:
+    predictor = load_predictor("distilled", task="wmt14.en-de")
+    with pytest.raises(InputError, match="expected"):
+        predictor.predict(wrong(llmpp.load_task("wmt14.en-de").figures[0].architecture))

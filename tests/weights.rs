@@ -279,3 +279,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_gap_in_the_numbers_of_layers_is_refused() {
+    let mut tensors = sound();
+    tensors.insert("layers.7.weight".to_owned(), floats(&[1, 2], &[0.0; 2]));
+    assert_refused(&tensors, &["3 weights", "layers 0 to 1"]);
+}
+
+#[test]
+fn an_output_that_is_multiplied_by_zero_is_refused() {
+    assert_refused(&with("output.std", floats(&[1], &[0.0])), &["output.std is zero"]);
+}

@@ -4,7 +4,8 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -22,6 +23,7 @@ from llmpp.result import MEASURES, Candidate, SearchResult
 from llmpp.task import cost as cost_of
 from llmpp.task import is_file, load_task, task_names
 
+_DEFAULT_MEASURED = "wmt14.en-de"
 DONE, FAILED, WRONG_USE, INFEASIBLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
@@ -215,8 +217,8 @@ def read_architecture(path: Path) -> Architecture:
         data = json.loads(text)
     except json.JSONDecodeError:
         return Architecture.from_hat(text)
-    is_ours = isinstance(data, dict) and "encoder_dim" in data
-    return Architecture.from_dict(data) if is_ours else Architecture.from_hat(data)
+    is_hat = not isinstance(data, dict) or "encoder" in data or any("-" in key for key in data)
+    return Architecture.from_hat(data) if is_hat else Architecture.from_dict(data)
 
 
 @app.command()
@@ -234,16 +236,17 @@ def distill(
     """Distil a language model's answers into a student that costs nothing to ask."""
     from llmpp.distill import distill_file
 
-    report = distill_file(
-        answers,
-        output,
-        load_task(task),
-        split=split,
-        seed=seed,
-        command=_command(),
-        date=date,
-        progress=_progress_line("training students"),
-    )
+    with _progress_line("training students") as progress:
+        report = distill_file(
+            answers,
+            output,
+            load_task(task),
+            split=split,
+            seed=seed,
+            command=_command(),
+            date=date,
+            progress=progress,
+        )
     _report(report, output, as_json=as_json)
 
 
@@ -251,7 +254,9 @@ def distill(
 def fit_latency(
     csv: Annotated[Path, typer.Argument(help="CSV with HAT's columns, one measured architecture per row.")],
     output: Output,
-    task: TaskName = "wmt14.en-de",
+    task: Annotated[
+        str | None, typer.Option(help=f"The task that was measured; {_DEFAULT_MEASURED} if not given.")
+    ] = None,
     hardware: Annotated[str, typer.Option(help="Name of the hardware, for the record.")] = "",
     _seed: NoSeed = 0,
     date: Date = None,
@@ -260,10 +265,13 @@ def fit_latency(
     """Fit a latency model to measurements; errors are those of held-out rows."""
     from llmpp.latency import fit_file
 
-    report = fit_file(
-        csv, output, load_task(task), hardware=hardware or csv.stem, command=_command(), date=date
-    )
-    _report(dict(report), output, as_json=as_json)
+    measured = load_task(task or _DEFAULT_MEASURED)
+    errors = fit_file(csv, output, measured, hardware=hardware or csv.stem, command=_command(), date=date)
+    report: dict[str, Any] = {**errors, "task": measured.name}
+    if task is None:
+        report["note"] = f"recorded as measured on {measured.name}: name another task by --task"
+        _log.print(f"note: {report['note']}", soft_wrap=True)
+    _report(report, output, as_json=as_json)
 
 
 def _command() -> str:
@@ -280,35 +288,31 @@ def _report(report: dict[str, Any], output: Path, *, as_json: bool) -> None:
     _out.print(f"written: {_plain(str(output))}", soft_wrap=True)
 
 
-def _progress_line(what: str) -> Callable[[int, int], object]:
-    """Returns a callback (done, total) that shows a progress bar on stderr, if that is a terminal."""
+@contextmanager
+def _progress_line(what: str) -> Iterator[Callable[[int, int], object]]:
+    """Yields a callback (done, total) that shows a progress bar on stderr, if that is a terminal."""
     if not sys.stderr.isatty():
-        return lambda _done, _total: None
+        yield lambda _done, _total: None
+        return
     from rich.progress import Progress
 
-    bar = Progress(console=_log, transient=True)
-    bar.start()
-    line = bar.add_task(what)
-
-    def update(done: int, total: int) -> None:
-        bar.update(line, completed=done, total=total)
-        if done == total:
-            bar.stop()
-
-    return update
+    with Progress(console=_log, transient=True) as bar:
+        line = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(line, completed=done, total=total)
 
 
 @app.command()
 def evaluate(
     task: TaskName,
-    n_seeds: Annotated[int, typer.Option(help="Students trained per split, seeds 0, 1, ...")] = 5,
-    _seed: NoSeed = 0,
+    n_seeds: Annotated[int, typer.Option(help="Students trained per split, on seeds from --seed on.")] = 5,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Measure what recorded answers and their students are worth on architectures trained from scratch."""
     from llmpp import report_card
 
-    rows = report_card.evaluate(task, n_seeds=n_seeds, progress=_progress_line("training students"))
+    with _progress_line("training students") as progress:
+        rows = report_card.evaluate(task, n_seeds=n_seeds, seed=seed, progress=progress)
     if as_json:
         _print_json({"task": task, "rows": [asdict(row) for row in rows]})
         return
@@ -326,18 +330,16 @@ def tasks(_seed: NoSeed = 0, as_json: Json = False) -> None:
     if as_json:
         _print_json({"tasks": rows, "hardware": hardware_names()})
         return
-    table = Table("task", "space", "architectures", "vocabulary", "figures", "student", "latency models")
+    table = Table("task", "space", "architectures", "vocabulary", "figures", "student")
     for row in rows:
-        table.add_row(
-            row["name"],
-            row["space"],
-            f"{row['n_architectures']:.3g}",
-            str(row["vocabulary"]),
-            str(row["n_figures"]),
-            row["student"] or "-",
-            ", ".join(row["hardware"]),
-        )
+        counts = (f"{row['n_architectures']:.3g}", str(row["vocabulary"]), str(row["n_figures"]))
+        table.add_row(row["name"], row["space"], *counts, "yes" if row["student"] else "no")
+    table.columns[0].no_wrap = True
     _out.print(table)
+    for row in rows:
+        _out.print(f"{row['name']}: {_plain(row['source'])}", soft_wrap=True)
+        _out.print(f"  student: {_plain(row['student'] or 'none')}", soft_wrap=True)
+        _out.print(f"  hardware (task measured): {', '.join(row['hardware'])}", soft_wrap=True)
 
 
 def _task_row(name: str) -> dict[str, Any]:

@@ -197,6 +197,12 @@ class Run:
         """Builds the result, and writes it where there is a run directory."""
         scored = self.scored()
         smallest = self.evolution.smallest()
+        last = self.phases[int(scored.phases.max(initial=0))]
+        if len(scored.scores) and last is not self.phases[-1]:
+            notes = [
+                *notes,
+                f"`{self.phases[-1].name}` never scored: `best` and the front are by `{last.name}`",
+            ]
         result = SearchResult(
             status=status,
             best=best_candidate(self.task.space, scored),

@@ -73,6 +73,7 @@ def search(
     settings = _settings(evolution)
     seed, n_threads = integer("seed", seed, 0, LARGEST_SEED), integer("n_threads", n_threads, 1, 1024)
     share("switch", switch)
+    callbacks = _callables(callbacks)
     latency = _resolve(hardware, task, load_latency, "hardware")
     bounds = check_constraints(constraints, has_hardware=latency is not None)
     phases, notes = _plan(task, initial, baseline, switch, settings.n_iterations)
@@ -118,6 +119,13 @@ def _settings(evolution: Mapping[str, Any]) -> EvolutionSettings:
     return EvolutionSettings(**evolution)
 
 
+def _callables(callbacks: Any) -> list[Callable[[Iteration], object]]:
+    listed = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    if not all(callable(callback) for callback in listed):
+        raise InputError(f"`callbacks` must be functions of an `Iteration`, got {callbacks!r}")
+    return listed
+
+
 def _resolve(
     given: str | Path | Predictor | None,
     task: Task,
@@ -129,7 +137,7 @@ def _resolve(
         return None
     if isinstance(given, (str, Path)):
         return load(given, task=task)
-    if not isinstance(given, Predictor):
+    if not isinstance(given, Predictor) or isinstance(given, type):
         raise InputError(f"`{argument}` must be a name, a path or an object with `predict`, got {given!r}")
     if isinstance(given, MlpPredictor) and given.space.options != task.space.options:
         raise InputError(f"`{argument}` is a model of the space {given.space.name}, not of {task.space.name}")

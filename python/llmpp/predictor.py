@@ -123,6 +123,8 @@ def _asset(*names: str) -> Path:
 
 def _load_file(path: Path, task: Task, kind: str, names: list[str]) -> MlpPredictor:
     if not is_file(path):
+        if path.suffix or path.parent != Path():
+            raise InputError(f"there is no weights file {path}")
         what = {"score": "predictor", "latency": "hardware"}[kind]
         raise unknown(what, str(path), [*names, "or the path of a weights file"])
     return _load(path, str(path), task, kind)

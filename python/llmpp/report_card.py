@@ -45,7 +45,11 @@ class Row:
 
 
 def evaluate(
-    task: str | Path | Task, *, n_seeds: int = 5, progress: Progress = lambda _done, _total: None
+    task: str | Path | Task,
+    *,
+    n_seeds: int = 5,
+    seed: int = 0,
+    progress: Progress = lambda _done, _total: None,
 ) -> list[Row]:
     """Measures the recorded answers of a task, and the students distilled from them.
 
@@ -55,6 +59,7 @@ def evaluate(
     Args:
         task: A task with figures and recorded answers.
         n_seeds: Students trained per split, at least 1.
+        seed: The first of their seeds.
         progress: Called with the number of trainings done and of all trainings.
 
     Returns:
@@ -65,17 +70,17 @@ def evaluate(
         MissingExtraError: If torch or scipy is not installed.
     """
     task = load_task(task)
-    n_seeds = integer("n_seeds", n_seeds, 1, 1000)
+    seeds = range(integer("seed", seed, 0, 2**32), seed + integer("n_seeds", n_seeds, 1, 1000))
     answers = recorded_answers(task)
     splits = list(task.splits or {})
     from_answers, from_students = [], []
-    n_trainings = len(splits) * (len(distill.SIZES) * distill.N_FOLDS + n_seeds)
+    n_trainings = len(splits) * (len(distill.SIZES) * distill.N_FOLDS + len(seeds))
     for number, split in enumerate(splits):
         offset = number * n_trainings // len(splits)
         of_split = answers.of_split(split)
         tested = task.held_out(split)
         from_answers.append([_figures(_answers_about(of_split, tested), tested)])
-        students = _students(task, of_split, tested, n_seeds, _shifted(progress, offset, n_trainings))
+        students = _students(task, of_split, tested, seeds, _shifted(progress, offset, n_trainings))
         from_students.append([_figures(scores, tested) for scores in students])
     model = str(answers.header.get("model", "recorded answers"))
     return [_row(f"LLM-PP: {model}", from_answers), _row("LLM-Distill-PP: student", from_students)]
@@ -104,7 +109,7 @@ def _answers_about(answers: Answers, tested: Sequence[Figures]) -> Floats:
 
 
 def _students(
-    task: Task, answers: Answers, tested: Sequence[Figures], n_seeds: int, progress: Progress
+    task: Task, answers: Answers, tested: Sequence[Figures], seeds: range, progress: Progress
 ) -> list[Floats]:
     """Trains students on the answers about all but the tested, and returns their scores of the tested."""
     held_out = {figures.architecture for figures in tested}
@@ -113,9 +118,9 @@ def _students(
     choice = distill.choose(features, pool.values, progress=progress)
     test_features = task.space.features([f.architecture for f in tested]).astype(np.float64)
     scores = []
-    for seed in range(n_seeds):
+    for number, seed in enumerate(seeds, 1):
         scores.append(distill.fit(features, pool.values, choice.hidden, seed=seed).predict(test_features))
-        progress(len(distill.SIZES) * distill.N_FOLDS + seed + 1, 0)
+        progress(len(distill.SIZES) * distill.N_FOLDS + number, 0)
     return scores
 
 

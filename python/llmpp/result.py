@@ -125,7 +125,8 @@ class SearchResult:
         """Returns every candidate scored, in order, with its figures, as a polars frame.
 
         Columns: iteration, predictor, score, latency_ms (null without hardware), gflops, params_m,
-        is_feasible, and the fields of `Architecture`.
+        is_feasible, and the fields of `Architecture`. Candidates beyond the bounds are not scored, so
+        they are not in the frame, and is_feasible holds throughout.
         """
         return frame(self._space, self._predictors, self._scored)
 

@@ -86,8 +86,14 @@ class SearchSpace:
         """Writes architectures as genomes `(n, n_genes)`.
 
         Raises:
+            InputError: If they are no list of architectures.
             SpaceError: If one lies outside the space; the message names the value and the options.
         """
+        if isinstance(architectures, Architecture):
+            raise InputError("expected a list of architectures, got one: put it into a list")
+        for architecture in architectures:
+            if not isinstance(architecture, Architecture):
+                raise InputError(f"expected an `Architecture` (see `from_dict`), got {architecture!r:.100}")
         return self.core.genomes_of([architecture.values() for architecture in architectures])
 
     def architectures(self, genomes: NDArray[np.uint8]) -> list[Architecture]:
