@@ -65,7 +65,8 @@ enum Origin {
 pub struct Iteration {
     /// Candidates scored.
     pub n_evaluations: usize,
-    /// Members of the population whose score was remembered.
+    /// Places that went to a candidate already drawn: a parent whose score is remembered, one scored before, or
+    /// a member of this population.
     pub n_cache_hits: usize,
     /// The best score so far under this phase's predictor.
     pub best_score: f32,

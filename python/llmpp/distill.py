@@ -134,6 +134,15 @@ def _starting_weights(widths: Sequence[int], seed: int) -> list[tuple[Floats, Fl
 
 def _train(x: "torch.Tensor", y: "torch.Tensor", parameters: "list[torch.Tensor]") -> None:
     torch = require("torch", "train")
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks this small only lose time to a second thread
+    try:
+        _descend(torch, x, y, parameters)
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _descend(torch: Any, x: "torch.Tensor", y: "torch.Tensor", parameters: "list[torch.Tensor]") -> None:
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE, foreach=False)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, N_STEPS)
     weights, biases = parameters[::2], parameters[1::2]
@@ -206,6 +215,7 @@ def distill_file(
         MissingExtraError: If torch or safetensors is not installed.
     """
     seed = integer("seed", seed, 0, LARGEST_SEED)
+    made = origin(command, ["llmpp", "numpy", "torch"], date)
     answers = read_answers(answers_path).of_split(split)
     if len(answers.rows) < _MIN_ANSWERS:
         raise InputError(
@@ -232,7 +242,7 @@ def distill_file(
         "prompts": sorted({row.prompt for row in answers.rows if row.prompt}),
         "seed": seed,
         **report,
-        **origin(command, ["llmpp", "numpy", "torch"], date),
+        **made,
     }
     write_mlp(output, student.tensors(), record)
     return report

@@ -152,11 +152,15 @@ def _plan(
         raise InputError("`initial` must be a name, a path or an object with `predict`, got None")
     n_initial = n_iterations if baseline is None else round(switch * n_iterations)
     given = [("initial", initial, n_initial), ("baseline", baseline, n_iterations - n_initial)]
-    phases, notes = [], []
+    phases: list[Phase] = []
+    notes: list[str] = []
     for argument, predictor, n in given:
         resolved = _resolve(predictor, task, load_predictor, argument) if n else None
         if resolved is not None:
-            phases.append(Phase(name_of(resolved), resolved, encoding_of(resolved), n))
+            name = name_of(resolved)
+            is_taken = any(phase.name == name for phase in phases)
+            name = f"{name} (baseline)" if is_taken else name
+            phases.append(Phase(name, resolved, encoding_of(resolved), n))
         elif predictor is not None:
             notes.append(f"`switch={switch}` leaves no iteration to the {argument} predictor")
     if baseline is None:

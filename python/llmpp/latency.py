@@ -209,6 +209,7 @@ def fit_file(
         InputError: If the CSV cannot be used or the file not be written.
         MissingExtraError: If scipy or safetensors is not installed.
     """
+    made = origin(command, ["llmpp", "numpy", "scipy"], date)
     table = read_table(csv, task)
     test = held_out_errors(table)
     record = {
@@ -220,7 +221,7 @@ def fit_file(
         "source": csv.name,
         "n_rows": len(table.latency_ms),
         "test_errors": {name: round(value, 4) for name, value in test.items()},
-        **origin(command, ["llmpp", "numpy", "scipy"], date),
+        **made,
     }
     write_mlp(output, fit(table.features, table.latency_ms).tensors(), record)
     return test

@@ -51,7 +51,8 @@ class Iteration:
         predictor: The predictor that scored.
         best_score: The best score so far under this predictor.
         n_evaluations: Candidates scored.
-        n_cache_hits: Members of the population whose score was remembered.
+        n_cache_hits: Places that went to a candidate already drawn: a parent whose score is remembered, one
+            scored before, or a member of this population.
         seconds: Wall-clock time.
     """
 
