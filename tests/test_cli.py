@@ -126,7 +126,7 @@ def test_every_setting_of_the_evolution_reaches_the_search(llmpp_command: Comman
     )  # fmt: skip
     settings = json.loads(Path("run/settings.json").read_text())
     assert code == 0
-    assert settings["predictors"] == [str(student)] * 2
+    assert settings["predictors"] == [str(student), f"{student} (baseline)"]
     assert (settings["switch"], settings["n_threads"]) == (0.25, 2)
     assert settings["evolution"] == {
         "n_iterations": 4,
