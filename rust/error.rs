@@ -147,5 +147,14 @@ pub fn expect_size(what: &'static str, expected: usize, got: usize) -> Result<()
     if expected == got { Ok(()) } else { Err(Error::Shape { what, expected, got }) }
 }
 
+/// Fails with [`Error::NotFinite`] at the first value that is NaN or infinite.
+///
+/// # Errors
+/// When there is one.
+pub fn check_finite(what: &'static str, values: impl Iterator<Item = f64>) -> Result<()> {
+    let mut found = values.enumerate().filter(|(_, value)| !value.is_finite());
+    found.next().map_or(Ok(()), |(index, value)| Err(Error::NotFinite { what, index, value }))
+}
+
 /// The core's result.
 pub type Result<T> = std::result::Result<T, Error>;

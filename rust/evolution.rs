@@ -9,48 +9,17 @@
 use std::collections::HashMap;
 
 use crate::encoding::Encoding;
-use crate::error::{Error, Result, expect_size};
+use crate::error::{Error, Result, check_finite, expect_size};
 use crate::rng::Stream;
 use crate::space::Space;
 
-/// How the populations are made. The defaults are HAT's.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
-    /// Members of the first population.
-    pub n_population: usize,
-    /// Best members kept from one population to the next.
-    pub n_parents: usize,
-    /// Mutants added to each further population.
-    pub n_mutants: usize,
-    /// Children of two parents added to each further population.
-    pub n_children: usize,
-    /// Probability that a mutant's gene is redrawn.
-    pub mutation_prob: f64,
-    /// Draws per open place of a population, after which the place stays empty. The first population has
-    /// five times as many.
-    pub max_draws: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            n_population: 125,
-            n_parents: 25,
-            n_mutants: 50,
-            n_children: 50,
-            mutation_prob: 0.3,
-            max_draws: 20,
-        }
-    }
-}
+pub use crate::settings::Settings;
 
 /// Where the first population is not complete after `max_draws` draws per place, the bounds are tight: so many
 /// times as many draws follow that are close mutants of the candidates which violate the bounds least.
 const NEAREST_DRAWS: usize = 4;
 /// The share of `mutation_prob` that such a close mutant is drawn with.
 const CLOSE: f64 = 0.25;
-/// What memory allows, with room to spare.
-const LARGEST_POPULATION: usize = 1 << 24;
 
 /// How an open place of the population is filled.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +79,7 @@ pub struct Evolution {
     pending: Vec<(Origin, usize)>,
     n_rounds: usize,
     n_draws: u32,
-    /// Places of this population that went to candidates which were scored before.
+    /// Places of this population that went to a candidate scored before, or to a member.
     n_found_again: usize,
     history: Vec<Iteration>,
     scored: Vec<Scored>,
@@ -129,7 +98,7 @@ impl Evolution {
         settings: Settings,
         seed: u64,
     ) -> Result<Self> {
-        check_settings(&settings)?;
+        settings.check()?;
         if let Some(&value) = bounds.iter().find(|&&bound| bound.is_nan() || bound <= 0.0) {
             return Err(Error::BadSetting { name: "bound", range: "positive", value });
         }
@@ -244,11 +213,16 @@ impl Evolution {
             self.known.entry(key).or_insert(candidate);
         }
         // Of survivors that the new predictor cannot tell apart, the best stays.
-        let stays = |&member: &usize| self.known.get(&self.key(self.genome(member))) == Some(&member);
-        let n_parents = members.iter().take(self.n_parents).copied().filter(stays).count();
-        self.population = members.iter().copied().filter(stays).collect();
-        self.n_parents = n_parents;
-        self.mark_members();
+        let n_parents = self.n_parents;
+        self.n_parents = 0;
+        for (index, member) in members.into_iter().enumerate() {
+            let stays = self.known.get(&self.key(self.genome(member))) == Some(&member);
+            self.is_member[member] = stays;
+            if stays {
+                self.population.push(member);
+                self.n_parents += usize::from(index < n_parents);
+            }
+        }
     }
 
     /// Whether the draws for the first population ended without a single feasible candidate.
@@ -260,9 +234,9 @@ impl Evolution {
     /// The best candidate of this phase and its score, the earliest of equals.
     #[must_use]
     pub fn best(&self) -> Option<(usize, f32)> {
-        let scored =
-            self.scores.iter().enumerate().filter_map(|(candidate, score)| Some((candidate, (*score)?)));
-        scored.reduce(|best, next| if next.1 > best.1 { next } else { best })
+        // Parents persist and come first, the best and earliest of them at the head.
+        let &head = self.population.first()?;
+        Some((head, self.scores[head]?))
     }
 
     /// A candidate's genome, `(n_genes,)`.
@@ -398,9 +372,10 @@ impl Evolution {
         let scores = &self.scores;
         let score = |member: usize| scores[member].unwrap_or(f32::NEG_INFINITY);
         self.population.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(a.cmp(&b)));
-        self.population.truncate(self.settings.n_parents);
-        self.mark_members();
-        self.n_parents = self.population.len();
+        self.n_parents = self.population.len().min(self.settings.n_parents);
+        for member in self.population.drain(self.n_parents..) {
+            self.is_member[member] = false;
+        }
         if !self.population.is_empty() {
             self.open.resize(self.settings.n_mutants, Origin::Mutant);
             self.open.resize(self.settings.n_mutants + self.settings.n_children, Origin::Child);
@@ -408,13 +383,6 @@ impl Evolution {
         self.n_rounds = 0;
         self.n_draws = 0;
         self.n_found_again = 0;
-    }
-
-    fn mark_members(&mut self) {
-        self.is_member.fill(false);
-        for &member in &self.population {
-            self.is_member[member] = true;
-        }
     }
 
     fn key(&self, genome: &[u8]) -> Vec<u8> {
@@ -434,39 +402,4 @@ impl Evolution {
     fn generation(&self) -> u32 {
         u32::try_from(self.history.len()).unwrap_or(u32::MAX)
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "the value is for a message")]
-fn check_settings(settings: &Settings) -> Result<()> {
-    let counts = [
-        ("n_population", settings.n_population),
-        ("n_parents", settings.n_parents),
-        ("max_draws", settings.max_draws),
-    ];
-    for (name, value) in counts {
-        if value == 0 {
-            return Err(Error::BadSetting { name, range: "at least 1", value: 0.0 });
-        }
-    }
-    let sizes = [
-        ("n_population", settings.n_population),
-        ("n_mutants", settings.n_mutants),
-        ("n_children", settings.n_children),
-    ];
-    for (name, value) in sizes {
-        if value > LARGEST_POPULATION {
-            let value = value as f64;
-            return Err(Error::BadSetting { name, range: "at most 2^24", value });
-        }
-    }
-    if !(0.0..=1.0).contains(&settings.mutation_prob) {
-        let value = settings.mutation_prob;
-        return Err(Error::BadSetting { name: "mutation_prob", range: "in [0, 1]", value });
-    }
-    Ok(())
-}
-
-fn check_finite(what: &'static str, values: impl Iterator<Item = f64>) -> Result<()> {
-    let mut found = values.enumerate().filter(|(_, value)| !value.is_finite());
-    found.next().map_or(Ok(()), |(index, value)| Err(Error::NotFinite { what, index, value }))
 }

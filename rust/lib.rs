@@ -2,8 +2,8 @@
 //!
 //! One arrow leads through the crate, and a file uses only what stands above it:
 //! **[`error`], [`rng`] → [`space`] → [`encoding`], [`cost`] → `register`, [`kernel`], [`weights`] → [`mlp`] →
-//! [`evolution`] → [`search`]**. The Python boundary, `py`, wraps these and is the only file that names pyo3; it is behind
-//! the feature `python`.
+//! [`settings`], [`evolution`] → [`search`]**. The Python boundary, `py`, wraps these and is the only file that
+//! names pyo3; it is behind the feature `python`.
 
 pub mod cost;
 pub mod encoding;
@@ -14,6 +14,7 @@ pub mod mlp;
 mod register;
 pub mod rng;
 pub mod search;
+pub mod settings;
 pub mod space;
 pub mod weights;
 

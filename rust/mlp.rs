@@ -1,6 +1,6 @@
 //! Inference of a small frozen multilayer perceptron: features in, one score per row out.
 
-use crate::error::{Error, Result, expect_size};
+use crate::error::{Result, check_finite, expect_size};
 use crate::kernel::{Kernel, Panels};
 use crate::weights::Weights;
 
@@ -73,9 +73,7 @@ impl Mlp {
     /// When the length of `features` is no multiple of the number of features, or one is not finite.
     pub fn forward(&self, features: &[f32], n_threads: usize) -> Result<Vec<f32>> {
         expect_size("features left over after whole rows", 0, features.len() % self.n_features())?;
-        if let Some(index) = features.iter().position(|feature| !feature.is_finite()) {
-            return Err(Error::NotFinite { what: "feature", index, value: f64::from(features[index]) });
-        }
+        check_finite("feature", features.iter().copied().map(f64::from))?;
         let n_rows = features.len() / self.n_features();
         let mut scores = vec![0.0; n_rows];
         let rows_per_thread = n_rows.div_ceil(n_threads.max(1)).next_multiple_of(BLOCK_ROWS).max(BLOCK_ROWS);

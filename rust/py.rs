@@ -293,14 +293,13 @@ impl Evolution {
         Ok(())
     }
 
-    #[pyo3(signature = (scorer, latency, sizes, *, n_iterations=1, n_threads=1))]
+    #[pyo3(signature = (scorer, latency, sizes, *, n_threads=1))]
     fn run(
         &mut self,
         py: Python<'_>,
         scorer: EncodedMlp<'_>,
         latency: Option<EncodedMlp<'_>>,
         sizes: Sizes,
-        n_iterations: usize,
         n_threads: usize,
     ) -> PyResult<()> {
         let space = self.0.space().clone();
@@ -308,7 +307,7 @@ impl Evolution {
         let scorer = bind(&scorer, &space)?;
         let latency = latency.as_ref().map(|latency| bind(latency, &space)).transpose()?;
         let meter = Meter { latency, cost: &cost };
-        py.detach(|| run(&mut self.0, &scorer, &meter, n_iterations, n_threads))?;
+        py.detach(|| run(&mut self.0, &scorer, &meter, 1, n_threads))?;
         Ok(())
     }
 
@@ -321,13 +320,18 @@ impl Evolution {
         self.0.smallest().into_pyarray(py)
     }
 
-    fn history(&self) -> Vec<(usize, usize, f32)> {
-        self.0.history().iter().map(|it| (it.n_evaluations, it.n_cache_hits, it.best_score)).collect()
+    #[pyo3(signature = (start=0))]
+    fn history(&self, start: usize) -> Vec<(usize, usize, f32)> {
+        self.0
+            .history()
+            .iter()
+            .skip(start)
+            .map(|it| (it.n_evaluations, it.n_cache_hits, it.best_score))
+            .collect()
     }
 
-    #[pyo3(signature = (start=0))]
-    fn scored<'py>(&self, py: Python<'py>, start: usize) -> PyResult<ScoredArrays<'py>> {
-        let scored = self.0.scored().get(start..).unwrap_or_default();
+    fn scored<'py>(&self, py: Python<'py>) -> PyResult<ScoredArrays<'py>> {
+        let scored = self.0.scored();
         let genomes = scored.iter().flat_map(|s| self.0.genome(s.candidate).to_vec()).collect();
         let measures = scored.iter().flat_map(|s| self.0.measures(s.candidate).to_vec()).collect();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

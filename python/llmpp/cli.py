@@ -122,7 +122,6 @@ def search(
 ) -> None:
     """Find the architecture with the best predicted quality within bounds."""
     bounds = {"latency_ms": latency_ms, "gflops": gflops, "params_m": params_m}
-    load_task(task)
     result = hsnas.search(
         task,
         hardware,

@@ -128,7 +128,7 @@ class Run:
             self.ask_and_tell(phase)
         if self.evolution.is_infeasible:
             return
-        n_evaluations, n_cache_hits, best_score = self.evolution.history()[-1]
+        n_evaluations, n_cache_hits, best_score = self.evolution.history(number)[-1]
         seconds = time.perf_counter() - start
         self.history.append(Iteration(number, phase.name, best_score, n_evaluations, n_cache_hits, seconds))
         if not scorer:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from llmpp import _core
 from llmpp.architecture import Architecture
+from llmpp.assets import asset
 from llmpp.errors import InputError, unknown
 from llmpp.space import Encoding, SearchSpace
 from llmpp.task import Task, is_file, load_task
@@ -67,7 +67,7 @@ def load_predictor(name_or_path: str | Path, *, task: str | Path | Task) -> MlpP
     task = load_task(task)
     if str(name_or_path) != "distilled":
         return _load_file(Path(name_or_path), task, "score", ["distilled"])
-    path = _asset("students", f"{task.name}.safetensors")
+    path = asset("students", f"{task.name}.safetensors")
     if not path.is_file():
         raise InputError(
             f"no student ships for the task {task.name!r}. Make one from a model's answers, "
@@ -99,7 +99,7 @@ def load_latency(name_or_path: str | Path, *, task: str | Path | Task) -> MlpPre
     nearest = min(
         fitting, key=lambda other: (other.name != task.name, abs(other.vocabulary - task.vocabulary))
     )
-    path = _asset("latency", f"{name_or_path}.{nearest.name}.safetensors")
+    path = asset("latency", f"{name_or_path}.{nearest.name}.safetensors")
     return _load(path, str(name_or_path), task, "latency")
 
 
@@ -111,14 +111,10 @@ def hardware_names() -> list[str]:
 def _latency_models() -> dict[str, list[str]]:
     """The tasks measured on each hardware, from the names of the asset files."""
     models: dict[str, list[str]] = {}
-    for path in sorted(_asset("latency").glob("*.safetensors")):
+    for path in sorted(asset("latency").glob("*.safetensors")):
         hardware, _, task = path.name.removesuffix(".safetensors").partition(".")
         models.setdefault(hardware, []).append(task)
     return models
-
-
-def _asset(*names: str) -> Path:
-    return Path(str(files("llmpp"))).joinpath("assets", *names)
 
 
 def _load_file(path: Path, task: Task, kind: str, names: list[str]) -> MlpPredictor:

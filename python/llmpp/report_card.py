@@ -4,23 +4,20 @@ A predictor is tested on the architectures that its split holds out, with answer
 alone: nothing that saw a test figure is tested on it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmpp import distill
 from llmpp.answers import Answers, read_answers
+from llmpp.assets import asset
+from llmpp.distill import Floats, Progress
 from llmpp.errors import InputError, require
 from llmpp.ranges import integer
 from llmpp.task import Figures, Task, load_task
-
-Floats: TypeAlias = NDArray[np.float64]
-Progress: TypeAlias = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ def recorded_answers(task: Task) -> Answers:
     Raises:
         InputError: If none ship.
     """
-    path = Path(str(files("llmpp"))) / "assets" / "answers" / f"{task.name}.jsonl"
+    path = asset("answers", f"{task.name}.jsonl")
     if not path.is_file():
         raise InputError(f"no recorded answers ship for the task {task.name!r}")
     return read_answers(path)

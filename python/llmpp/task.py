@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp.architecture import Architecture
+from llmpp.assets import asset
 from llmpp.errors import InputError, unknown
 from llmpp.ranges import integer
 from llmpp.space import SPACES, SearchSpace
@@ -152,8 +152,7 @@ def is_file(path: object) -> bool:
 
 def task_names() -> list[str]:
     """Lists the built-in tasks."""
-    folder = files("llmpp") / "assets" / "tasks"
-    return sorted(file.name.removesuffix(".json") for file in folder.iterdir() if file.name.endswith(".json"))
+    return sorted(path.stem for path in asset("tasks").glob("*.json"))
 
 
 def load_task(task: "str | Path | Task") -> Task:
@@ -165,11 +164,9 @@ def load_task(task: "str | Path | Task") -> Task:
     if isinstance(task, Task):
         return task
     names = task_names()
-    if str(task) in names:
-        return Task.from_dict(json.loads((files("llmpp") / "assets" / "tasks" / f"{task}.json").read_text()))
-    if not is_file(task):
+    if str(task) not in names and not is_file(task):
         raise unknown("task", task, [*names, "or the path of a task's JSON file"])
-    path = Path(task)
+    path = asset("tasks", f"{task}.json") if str(task) in names else Path(task)
     try:
         return Task.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:
