@@ -23,7 +23,7 @@ test: .venv/test ## Run all tests, Rust and Python
 	cargo test --quiet
 	$(BIN)/python -m pytest
 
-check: .venv/test ## The gate: formats, lints, types, stubs, and the tests last
+check: .venv/all ## The gate: formats, lints, types, stubs, and the tests last
 	cargo fmt --check
 	cargo clippy --quiet --all-targets --features python -- --deny warnings
 	$(BIN)/ruff format --check --quiet
