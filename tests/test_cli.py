@@ -204,9 +204,9 @@ def test_cost_without_json_prints_every_figure(llmpp_command: Command) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "needs the key"),
+        ("", "architecture holds no architectures"),
         ("{", "not a line of HAT's notation"),
-        ("[]", "needs the key"),
+        ("[]", "architecture holds no architectures"),
         ("{}", "needs exactly the fields"),
         ('{"encoder_dim": 5}', "needs exactly the fields"),
         (
@@ -320,7 +320,7 @@ def test_tasks_lists_tasks_and_hardware(llmpp_command: Command) -> None:
         (["search", "--task", "wmt14.en-de", "--gflops", "much"], "for '--gflops'"),
         (["search"], "Missing option '--task'"),
         (["find"], "No such command 'find'"),
-        (["cost", "missing.json", "--task", "wmt14.en-de"], "cannot read the architecture missing.json"),
+        (["cost", "missing.json", "--task", "wmt14.en-de"], "cannot read the architectures missing.json"),
         (["cost", "here", "--task", "wmt15"], "unknown task 'wmt15'; known"),
         (["cost", "here", "--task", "wmt14.en-de", "--hardware", "h100"], "unknown hardware 'h100'; known"),
         (["distill", "missing", "--task", "wmt14.en-de", "-o", "x"], "cannot read the answers missing"),

@@ -119,7 +119,7 @@ def _answer(data: Mapping[str, Any]) -> Answer:
 
 
 def write_answers(path: Path, answers: Answers) -> None:
-    """Writes answers, one per line, after their header.
+    """Writes answers, one per line, after their header; the file is replaced once its successor is whole.
 
     Raises:
         InputError: If the file cannot be written.
@@ -130,6 +130,8 @@ def write_answers(path: Path, answers: Answers) -> None:
         lines.append(line | ({"prompt": row.prompt} if row.prompt else {}))
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     try:
-        path.write_text(text, encoding="utf-8")
+        temporary = path.with_name(f"{path.name}.part")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}") from error

@@ -1,7 +1,9 @@
 """`Architecture`: a Transformer in readable form, with HAT's notations in and out."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from llmpp import hat
@@ -127,3 +129,44 @@ class Architecture:
         """Builds an architecture from what `values` lists."""
         (e_dim,), _, e_ffn, e_heads, (d_dim,), _, d_ffn, d_heads, c_heads, c_span = map(tuple, values)
         return cls(e_dim, e_ffn, e_heads, d_dim, d_ffn, d_heads, c_heads, c_span)
+
+
+def read_architectures(path: Path) -> list[Architecture]:
+    """Reads architectures from JSON (one, or a list), from JSON lines, or one from HAT's YAML.
+
+    Each may be in our fields, in HAT's nested form, or an object with such an `architecture` in it, as in a
+    file of answers; a header line is passed over.
+
+    Raises:
+        InputError: If the file is none of these, or holds none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the architectures {path}: {error}") from error
+    try:
+        found = [_from_json(entry) for entry in _entries(text)]
+    except json.JSONDecodeError:
+        found = [Architecture.from_hat(text)]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not found:
+        raise InputError(f"{path} holds no architectures")
+    return found
+
+
+def _entries(text: str) -> list[Any]:
+    """Parses JSON or JSON lines. A list of HAT's lines is one entry; the header of answers is none."""
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError:
+        data = [json.loads(line) for line in text.splitlines() if line.strip()]
+    is_lines = isinstance(data, list) and data and all(isinstance(line, str) for line in data)
+    entries = data if isinstance(data, list) and not is_lines else [data]
+    return [entry for entry in entries if not (isinstance(entry, dict) and "schema" in entry)]
+
+
+def _from_json(entry: Any) -> Architecture:
+    inner = entry.get("architecture", entry) if isinstance(entry, dict) else entry
+    is_hat = not isinstance(inner, dict) or "encoder" in inner or any("-" in key for key in inner)
+    return Architecture.from_hat(inner) if is_hat else Architecture.from_dict(inner)

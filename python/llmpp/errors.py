@@ -5,7 +5,15 @@ from typing import Any
 
 from llmpp._core import ShapeError, SpaceError
 
-__all__ = ["InputError", "MissingExtraError", "PredictorError", "ShapeError", "SpaceError"]
+__all__ = [
+    "InputError",
+    "LlmError",
+    "MissingAnswersError",
+    "MissingExtraError",
+    "PredictorError",
+    "ShapeError",
+    "SpaceError",
+]
 
 
 class InputError(ValueError):
@@ -33,6 +41,22 @@ def require(module: str, extra: str) -> Any:
 
 class PredictorError(RuntimeError):
     """A predictor failed, or its answer is not one finite score per architecture."""
+
+
+class LlmError(PredictorError):
+    """A language model cannot be asked, or its endpoint refuses to answer."""
+
+
+class MissingAnswersError(LlmError):
+    """A language model gave no usable answer about some architectures; the others' answers are kept.
+
+    Attributes:
+        missing: The places of the architectures without an answer, from 0.
+    """
+
+    def __init__(self, message: str, missing: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 def unknown(what: str, got: object, known: list[str]) -> InputError:

@@ -5,6 +5,7 @@
 | `settings.json` | task, hardware, constraints, seed, predictors, evolution, versions |
 | `candidates.parquet` | every candidate scored, as `SearchResult.to_frame` |
 | `history.json` | one record per iteration |
+| `usage.json` | requests, tokens and dollars of predictors that ask a language model, cached and new apart |
 | `result.json` | status, best candidate, what was reachable, the Pareto front |
 | `best.json`, `best.yml` | the best architecture, in our fields and in HAT's |
 """
@@ -69,6 +70,10 @@ class RunDirectory:
         frame(space, predictors, scored).write_parquet(temporary)
         temporary.replace(self.path / "candidates.parquet")
         self._write_json("history.json", {"iterations": [asdict(iteration) for iteration in history]})
+
+    def write_usage(self, usage: Mapping[str, Any]) -> None:
+        """Writes what predictors have spent so far, by name."""
+        self._write_json("usage.json", {"predictors": dict(usage)})
 
     def write_result(self, result: SearchResult) -> None:
         """Writes what was found."""

@@ -1,0 +1,175 @@
+"""The cache of replies: an SQLite file into which every reply goes before anything reads it."""
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmpp.errors import InputError
+
+CACHE_SCHEMA = 1
+#: Waits between attempts to make a new cache that another process is making, too.
+_LOCKED_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+
+_CREATE = """
+CREATE TABLE IF NOT EXISTS replies (
+    key TEXT PRIMARY KEY,
+    model TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    sample INTEGER NOT NULL,
+    prompt TEXT NOT NULL,
+    reply TEXT NOT NULL,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    source TEXT NOT NULL,
+    created TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a reply belongs to.
+
+    Attributes:
+        model: The model's name.
+        prompt: The whole user message.
+        settings: Sampling settings that were sent, none of those that were not.
+        sample: The number of the sample, from 0.
+    """
+
+    model: str
+    prompt: str
+    settings: tuple[tuple[str, Any], ...] = ()
+    sample: int = 0
+
+    @property
+    def key(self) -> str:
+        """A digest of all that the reply depends on."""
+        content = [self.model, [["user", self.prompt]], dict(self.settings), self.sample]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class StoredReply:
+    """A reply as kept.
+
+    Attributes:
+        text: The reply.
+        input_tokens: Tokens of the prompt, if known.
+        output_tokens: Tokens of the reply, thinking included, if known.
+        source: 'api', or what it was imported from.
+    """
+
+    text: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    source: str = "api"
+
+
+class ReplyCache:
+    """Replies by question, safe for several processes at once.
+
+    Raises:
+        InputError: If the file is not such a cache, or was written by a newer version.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or default_path()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._connect() as connection:
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                self._create()
+        except (OSError, sqlite3.Error) as error:
+            raise InputError(
+                f"cannot use the cache {self.path}: {error}. Name another by `cache`, or mend this one"
+            ) from error
+        if version > CACHE_SCHEMA:
+            raise InputError(f"the cache {self.path} was written by a newer version of llmpp: update llmpp")
+
+    def _create(self) -> None:
+        """Makes the table; several processes may do so at once, and SQLite may say 'locked' to some."""
+        for seconds in _LOCKED_S:
+            with suppress(sqlite3.OperationalError):
+                return self._create_once()
+            time.sleep(seconds)
+        return self._create_once()
+
+    def _create_once(self) -> None:
+        with self._connect() as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(_CREATE)
+            connection.execute(f"PRAGMA user_version = {CACHE_SCHEMA}")
+
+    def get(self, question: Question) -> StoredReply | None:
+        """Finds a reply."""
+        sql = "SELECT reply, input_tokens, output_tokens, source FROM replies WHERE key = ?"
+        with self._connect() as connection:
+            row = connection.execute(sql, (question.key,)).fetchone()
+        return StoredReply(*row) if row else None
+
+    def put(self, question: Question, reply: StoredReply) -> bool:
+        """Keeps a reply, on disk before this returns; one that is there already stays.
+
+        Returns:
+            Whether it is new.
+        """
+        row = (
+            question.key,
+            question.model,
+            json.dumps(dict(question.settings), sort_keys=True),
+            question.sample,
+            question.prompt,
+            reply.text,
+            reply.input_tokens,
+            reply.output_tokens,
+            reply.source,
+        )
+        sql = (
+            "INSERT OR IGNORE INTO replies (key, model, settings, sample, prompt, reply, input_tokens, "
+            "output_tokens, source) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+        with self._connect() as connection:
+            return connection.execute(sql, row).rowcount > 0
+
+    def counts(self) -> list[Mapping[str, Any]]:
+        """Counts replies and tokens by model and settings."""
+        sql = (
+            "SELECT model, settings, COUNT(*) AS n_replies, SUM(input_tokens) AS input_tokens, "
+            "SUM(output_tokens) AS output_tokens, MIN(created) AS first, MAX(created) AS last "
+            "FROM replies GROUP BY model, settings ORDER BY model, settings"
+        )
+        with self._connect() as connection:
+            return [dict(row) for row in connection.execute(sql)]
+
+    def rows(self) -> Iterator[Mapping[str, Any]]:
+        """Lists every reply with its question, oldest first."""
+        with self._connect() as connection:
+            for row in connection.execute("SELECT * FROM replies ORDER BY created, key"):
+                yield dict(row)
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        """Opens a connection whose changes are on disk when the block ends."""
+        connection = sqlite3.connect(self.path, timeout=60)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA synchronous = FULL")
+            with connection:
+                yield connection
+        finally:
+            connection.close()
+
+
+def default_path() -> Path:
+    """The cache in the user's cache directory."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("llmpp") / "replies.sqlite"

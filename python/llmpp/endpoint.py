@@ -1,0 +1,264 @@
+"""One request to an OpenAI-compatible endpoint; the one module that imports openai.
+
+The SDK retries and times out: there is no second loop around it.
+"""
+
+import os
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from llmpp.cache import StoredReply
+from llmpp.errors import InputError, LlmError
+from llmpp.ranges import integer, positive
+from llmpp.reply import RESPONSE_SCHEMA
+
+if TYPE_CHECKING:
+    from openai import APIError, APIStatusError
+
+#: Stands in for a key at endpoints that need none.
+_NO_KEY = "none"
+
+
+class RejectedError(LlmError):
+    """The endpoint will not answer this model, key or request, however often it is asked."""
+
+
+class FailedRequestError(LlmError):
+    """One request has no reply after the SDK's retries.
+
+    Attributes:
+        is_maybe_billed: Whether the endpoint may have worked on it all the same.
+    """
+
+    def __init__(self, message: str, *, is_maybe_billed: bool = False) -> None:
+        super().__init__(message)
+        self.is_maybe_billed = is_maybe_billed
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlmSettings:
+    """Which model is asked, and how. The key comes from the environment variable OPENAI_API_KEY.
+
+    Attributes:
+        model: Its name at the endpoint. The paper used GPT-4.
+        base_url: An OpenAI-compatible endpoint; None for OPENAI_BASE_URL, or OpenAI's own.
+        api: 'chat' for chat completions, or 'responses'.
+        temperature: Sampling temperature; None leaves it to the endpoint.
+        structured: Ask for JSON by schema, where the endpoint takes one.
+        n_samples: Replies per prompt.
+        max_concurrency: Requests in flight.
+        timeout_s: Seconds until a request counts as lost.
+        max_retries: Retries of a request that failed, by the SDK.
+        max_output_tokens: Tokens of a reply, thinking included; None leaves it to the endpoint.
+        context_tokens: Tokens that prompt and reply may have together; None looks it up.
+
+    Raises:
+        InputError: If a setting is out of its range.
+    """
+
+    model: str = "gpt-4.1"
+    base_url: str | None = None
+    api: Literal["chat", "responses"] = "chat"
+    temperature: float | None = None
+    structured: bool = False
+    n_samples: int = 1
+    max_concurrency: int = 8
+    timeout_s: float = 600.0
+    max_retries: int = 4
+    max_output_tokens: int | None = None
+    context_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise InputError(f"`model` must name a model, got {self.model!r}")
+        if self.api not in ("chat", "responses"):
+            raise InputError(f"`api` must be 'chat' or 'responses', got {self.api!r}")
+        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
+            raise InputError(f"`base_url` must begin with http:// or https://, got {self.base_url!r}")
+        if self.temperature is not None and not 0 <= self.temperature <= 2:
+            raise InputError(f"`temperature` must be in [0, 2], got {self.temperature!r}")
+        positive("`timeout_s`", self.timeout_s)
+        for name, least in (("n_samples", 1), ("max_concurrency", 1), ("max_retries", 0)):
+            integer(name, getattr(self, name), least, 1000)
+        for name in ("max_output_tokens", "context_tokens"):
+            if getattr(self, name) is not None:
+                integer(name, getattr(self, name), 1, 10**9)
+
+    @property
+    def url(self) -> str | None:
+        """The endpoint's address; None for OpenAI's own."""
+        return self.base_url or os.environ.get("OPENAI_BASE_URL") or None
+
+    def sampling(self) -> tuple[tuple[str, Any], ...]:
+        """The settings that a reply depends on, beside model, prompt and sample; only those that are set."""
+        settings: dict[str, Any] = {
+            "api": "responses" if self.api == "responses" else None,
+            "max_output_tokens": self.max_output_tokens,
+            "structured": self.structured or None,
+            "temperature": None if self.temperature is None else float(self.temperature),
+        }
+        return tuple((name, value) for name, value in settings.items() if value is not None)
+
+    def request(self, prompt: str, max_output_tokens: int | None) -> dict[str, Any]:
+        """Builds the body of a request: one user message and what is set."""
+        body: dict[str, Any] = {"model": self.model}
+        form = {"name": "estimates", "strict": True, "schema": RESPONSE_SCHEMA}
+        if self.temperature is not None:
+            body["temperature"] = self.temperature
+        if self.api == "responses":
+            body["input"] = prompt
+            limit = "max_output_tokens"
+            schema: dict[str, Any] = {"text": {"format": {"type": "json_schema", **form}}}
+        else:
+            body["messages"] = [{"role": "user", "content": prompt}]
+            # OpenAI renamed the option; other servers know the old name.
+            is_openai = self.url is None or "://api.openai.com" in self.url
+            limit = "max_completion_tokens" if is_openai else "max_tokens"
+            schema = {"response_format": {"type": "json_schema", "json_schema": form}}
+        if max_output_tokens is not None:
+            body[limit] = max_output_tokens
+        return body | schema if self.structured else body
+
+
+class Endpoint:
+    """A connection to an endpoint; an asynchronous context manager.
+
+    Raises:
+        RejectedError: If there is no key, and the endpoint is OpenAI's own.
+    """
+
+    def __init__(self, settings: LlmSettings) -> None:
+        from openai import AsyncOpenAI
+
+        self.settings = settings
+        key = os.environ.get("OPENAI_API_KEY")
+        if not key and settings.url is None:
+            raise RejectedError(
+                "there is no key: set OPENAI_API_KEY, or name an endpoint that needs none by `base_url` "
+                "(llama.cpp, vLLM, Ollama, ...)"
+            )
+        self._secret = key or _NO_KEY
+        self._client = AsyncOpenAI(
+            api_key=self._secret,
+            base_url=settings.url,
+            timeout=settings.timeout_s,
+            max_retries=settings.max_retries,
+        )
+
+    async def __aenter__(self) -> "Endpoint":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.close()
+
+    async def ask(self, prompt: str, max_output_tokens: int | None = None) -> StoredReply:
+        """Sends one user message and returns the reply.
+
+        Args:
+            prompt: The message.
+            max_output_tokens: The longest reply to allow; None leaves it to the endpoint.
+
+        Raises:
+            RejectedError: If the endpoint rejects the key, the model or the request.
+            FailedRequestError: If there is no usable reply after the SDK's retries.
+        """
+        import openai
+
+        body = self.settings.request(prompt, max_output_tokens)
+        try:
+            if self.settings.api == "responses":
+                return self._clean_reply(_read_response(await self._client.responses.create(**body)))
+            return self._clean_reply(_read_chat(await self._client.chat.completions.create(**body)))
+        except openai.APIError as error:
+            raise self._explain(error) from None
+        except (ValueError, TypeError, AttributeError, IndexError) as error:
+            text = f"what {self._where} sends is no reply of the {self.settings.api} API ({error!r:.200})"
+            remedy = "check `base_url` (it often ends in /v1) and `api`"
+            raise FailedRequestError(self._clean(f"{text}: {remedy}"), is_maybe_billed=True) from None
+
+    @property
+    def _where(self) -> str:
+        return self._clean(str(self._client.base_url))
+
+    def _explain(self, error: "APIError") -> LlmError:
+        """Turns the SDK's error into one that says what to do, without the key."""
+        import openai
+
+        if isinstance(error, openai.APITimeoutError):
+            seconds = self.settings.timeout_s
+            return FailedRequestError(
+                f"no reply from {self._where} within {seconds:g} s: raise `timeout_s`", is_maybe_billed=True
+            )
+        if isinstance(error, openai.APIConnectionError):
+            return FailedRequestError(
+                f"cannot reach {self._where}, or it cut the connection ({error.__cause__!r:.100}): is the "
+                "server running, and `base_url` right?",
+                is_maybe_billed=True,
+            )
+        if isinstance(error, openai.APIStatusError):
+            return self._explain_status(error)
+        return FailedRequestError(self._clean(str(error)), is_maybe_billed=True)
+
+    def _explain_status(self, error: "APIStatusError") -> LlmError:
+        text = self._clean(f"{self._where} says: {error!s:.500}")
+        remedies = {
+            400: "check the model's context length (`context_tokens`, `batch_size`) and the settings",
+            401: "check OPENAI_API_KEY",
+            403: "the key may not use this model",
+            404: f"check `model` ({self.settings.model}) and `base_url` (it often ends in /v1)",
+            413: "the prompt is too long: lower `batch_size`",
+            422: "check the settings: the endpoint may not know one of them",
+        }
+        if error.status_code in remedies:
+            return RejectedError(f"{text}. Remedy: {remedies[error.status_code]}")
+        if error.code == "insufficient_quota":
+            return RejectedError(f"{text}. Remedy: add credit to the account, or use another key")
+        if error.status_code == 429:
+            return FailedRequestError(f"{text}. Remedy: lower `max_concurrency`, or try again later")
+        return FailedRequestError(text)
+
+    def _clean_reply(self, reply: StoredReply) -> StoredReply:
+        return StoredReply(self._clean(reply.text), reply.input_tokens, reply.output_tokens)
+
+    def _clean(self, text: str) -> str:
+        """Removes the key, should an endpoint repeat it."""
+        return text if self._secret == _NO_KEY else text.replace(self._secret, "***")
+
+
+def _read_chat(completion: Any) -> StoredReply:
+    message = completion.choices[0].message
+    usage = completion.usage
+    return StoredReply(
+        str(message.content or message.refusal or ""),
+        usage.prompt_tokens if usage else None,
+        usage.completion_tokens if usage else None,
+    )
+
+
+def _read_response(response: Any) -> StoredReply:
+    usage = response.usage
+    return StoredReply(
+        str(response.output_text),
+        usage.input_tokens if usage else None,
+        usage.output_tokens if usage else None,
+    )
+
+
+def read_batch_body(body: Any) -> StoredReply:
+    """Reads the reply in one line of a Batch API output file, of either API.
+
+    Raises:
+        ValueError: If the body is no reply.
+    """
+    from openai.types.chat import ChatCompletion
+    from openai.types.responses import Response
+
+    if isinstance(body, dict) and body.get("object") == "response":
+        return _read_response(Response.model_validate(body))
+    completion = ChatCompletion.model_validate(body)
+    if not completion.choices:
+        raise ValueError("it has no choices")
+    return _read_chat(completion)

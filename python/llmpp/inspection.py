@@ -1,0 +1,126 @@
+"""Checks an endpoint with one real call: key, address, model, price, context length, form of the reply."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from llmpp.cache import StoredReply
+from llmpp.endpoint import Endpoint, LlmSettings
+from llmpp.errors import LlmError
+from llmpp.llm import TOKENS_PER_ANSWER, run_to_end
+from llmpp.price import Price, context_window, count_tokens, find_price
+from llmpp.prompt import DEFAULT_BATCH, build_prompt
+from llmpp.reply import read_reply
+from llmpp.task import Task
+
+State: TypeAlias = Literal["ok", "unknown", "failed"]
+
+#: Architectures in the prompt of a check.
+_N_ASKED = 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one thing.
+
+    Attributes:
+        subject: What was checked.
+        state: 'ok', 'failed', or 'unknown' where that does no harm.
+        text: What was found, and what to do where it is not good.
+    """
+
+    subject: str
+    state: State
+    text: str
+
+
+def inspect_endpoint(
+    task: Task, settings: LlmSettings, *, split: str = "all", price: Price | None = None
+) -> list[Finding]:
+    """Asks a model one small question, past the cache, and says what works.
+
+    Args:
+        task: A task with figures to demonstrate.
+        settings: Which model is asked, and how.
+        split: The demonstrations to show.
+        price: A known price; looked up by default.
+
+    Returns:
+        One finding per subject; those after a failed call are missing.
+
+    Raises:
+        InputError: If the task has no such split.
+    """
+    shown = task.demonstrations(split)
+    asked = task.space.sample(_N_ASKED)
+    prompt = build_prompt(task, shown, asked, structured=settings.structured)
+    findings = [_key(settings)]
+    start = time.perf_counter()
+    try:
+        reply = run_to_end(_ask(settings, prompt))
+    except LlmError as error:
+        return [*findings, Finding("endpoint", "failed", str(error))]
+    seconds = time.perf_counter() - start
+    findings.append(Finding("endpoint", "ok", f"{settings.url or 'OpenAI'} answered in {seconds:.1f} s"))
+    findings.append(Finding("model", "ok", f"{settings.model}: {_tokens(reply)}"))
+    findings += _price(settings, price, reply)
+    findings.append(_context(settings, prompt))
+    findings.append(_parse(reply, [figures.valid_score for figures in shown]))
+    return findings
+
+
+async def _ask(settings: LlmSettings, prompt: str) -> StoredReply:
+    async with Endpoint(settings) as endpoint:
+        return await endpoint.ask(prompt, settings.max_output_tokens)
+
+
+def _key(settings: LlmSettings) -> Finding:
+    if os.environ.get("OPENAI_API_KEY"):
+        return Finding("key", "ok", "OPENAI_API_KEY is set")
+    if settings.url is None:
+        return Finding("key", "failed", "OPENAI_API_KEY is not set; OpenAI's endpoint needs one")
+    return Finding("key", "unknown", "OPENAI_API_KEY is not set; local endpoints need none")
+
+
+def _tokens(reply: StoredReply) -> str:
+    if reply.input_tokens is None:
+        return "the endpoint does not count tokens, so a budget counts the most that there can be"
+    return f"{reply.input_tokens} tokens in, {reply.output_tokens} out"
+
+
+def _price(settings: LlmSettings, price: Price | None, reply: StoredReply) -> Iterator[Finding]:
+    price = price or find_price(settings.model, settings.url)
+    if price is None:
+        text = "unknown: give dollars per million tokens by `usd_per_mtok` (0 0 for a model of your own)"
+        yield Finding("price", "unknown", text)
+        return
+    text = f"{price.input:g} USD per million tokens in, {price.output:g} out"
+    if reply.input_tokens is not None:
+        text += f"; this call {price.usd(reply.input_tokens, reply.output_tokens or 0):.4f} USD"
+    yield Finding("price", "ok", text)
+
+
+def _context(settings: LlmSettings, prompt: str) -> Finding:
+    context = settings.context_tokens or context_window(settings.model, settings.url)
+    line = prompt[prompt.rindex(f"\n{_N_ASKED} ") :]
+    needed = count_tokens(prompt) + DEFAULT_BATCH * (count_tokens(line) + TOKENS_PER_ANSWER)
+    needs = f"{DEFAULT_BATCH} architectures take about {needed}"
+    if context is None:
+        return Finding("context", "unknown", f"unknown; {needs}. If it holds less, give `context_tokens`")
+    fits = "" if context >= needed else ", so prompts will ask about fewer"
+    return Finding("context", "ok", f"{context} tokens; {needs}{fits}")
+
+
+def _parse(reply: StoredReply, shown: list[float]) -> Finding:
+    estimates = read_reply(reply.text, _N_ASKED, shown).estimates
+    if len(estimates) == _N_ASKED:
+        values = ", ".join(f"{value:g}" for value in estimates.values())
+        return Finding("parse", "ok", f"{len(estimates)} of {_N_ASKED} answers: {values}")
+    return Finding(
+        "parse",
+        "failed",
+        f"{len(estimates)} of {_N_ASKED} answers in {reply.text[:200]!r}: try `structured`, a larger "
+        "`max_output_tokens` if the model thinks first, or another model",
+    )

@@ -1,0 +1,223 @@
+"""Asks a language model: the cache first, then the endpoint, within a budget.
+
+Every reply is in the cache before anything reads it, so nothing is paid twice.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from llmpp.budget import Budget, Ledger, Usage
+from llmpp.cache import Question, ReplyCache, StoredReply
+from llmpp.endpoint import Endpoint, FailedRequestError, LlmSettings, RejectedError
+from llmpp.errors import InputError, LlmError
+from llmpp.price import Price, context_window, find_price, given_price, most_tokens
+
+T = TypeVar("T")
+
+#: Output tokens per architecture asked about: number, estimate, line break.
+TOKENS_PER_ANSWER = 8
+#: Tokens of a reply beside its answers.
+_FEW_TOKENS = 64
+#: Under a budget, a reply may have so many tokens beside its answers: models may think before they answer.
+_THINKING_TOKENS = 8192
+
+
+@dataclass
+class LanguageModel:
+    """A model behind an endpoint, with a cache in front and a budget.
+
+    Attributes:
+        settings: Which model, and how it is asked.
+        cache: Where replies are kept.
+        budget: What may be spent.
+        price: Dollars per million tokens; looked up if not given, None where unknown.
+        on_reply: Called after each reply and each failure, with what was spent so far.
+        failures: What went wrong with requests that have no reply.
+        is_stopped: Whether the budget kept a request from being sent.
+
+    Raises:
+        InputError: If dollars are limited and the price is unknown.
+    """
+
+    settings: LlmSettings
+    cache: ReplyCache
+    budget: Budget = field(default_factory=Budget)
+    price: Price | None = None
+    on_reply: Callable[[Usage], object] = lambda _usage: None
+    failures: list[str] = field(default_factory=list)
+    is_stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.price = self.price or find_price(self.settings.model, self.settings.url)
+        if self.price is None and self.budget.max_usd is not None:
+            raise InputError(
+                f"`max_usd` needs a price, and that of {self.settings.model!r} is unknown: give it as "
+                "`usd_per_mtok`, dollars per million tokens of input and of output"
+            )
+        self._ledger = Ledger(self.budget, self.price)
+
+    @property
+    def usage(self) -> Usage:
+        """What was spent so far."""
+        return self._ledger.usage
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The tokens that prompt and reply may have together; None where unknown."""
+        return self.settings.context_tokens or context_window(self.settings.model, self.settings.url)
+
+    def question(self, prompt: str, *, sample: int = 0, attempt: int = 0) -> Question:
+        """Names what a reply will belong to; each attempt at a sample has a number of its own."""
+        number = sample + attempt * self.settings.n_samples
+        return Question(self.settings.model, prompt, self.settings.sampling(), number)
+
+    def recall(self, question: Question) -> StoredReply | None:
+        """Finds a reply in the cache, and counts it."""
+        reply = self.cache.get(question)
+        if reply is not None:
+            self._ledger.count_cached(reply)
+        return reply
+
+    def ask(self, questions: Sequence[Question], sizes: Sequence[int]) -> list[StoredReply | None]:
+        """Answers questions from the cache, and asks the endpoint for what is not there.
+
+        Args:
+            questions: What to ask.
+            sizes: How many architectures each asks about.
+
+        Returns:
+            One reply per question; None where the request failed (see `failures`) or the budget kept it from
+            being sent (see `is_stopped`).
+
+        Raises:
+            LlmError: If the endpoint rejects the key, the model or the request, or the cache cannot be
+                written. What was answered is kept.
+        """
+        replies = [self.recall(question) for question in questions]
+        places = [place for place, reply in enumerate(replies) if reply is None]
+        if places:
+            new = run_to_end(self._ask_all([(questions[place], sizes[place]) for place in places]))
+            for place, reply in zip(places, new, strict=True):
+                replies[place] = reply
+        return replies
+
+    async def _ask_all(self, asked: Sequence[tuple[Question, int]]) -> list[StoredReply | None]:
+        """Sends what the budget allows, `max_concurrency` requests at a time, until the endpoint says no."""
+        async with Endpoint(self.settings) as endpoint:
+            crew = _Crew(self, endpoint)
+            replies = await asyncio.gather(*(crew.ask(*pair) for pair in asked))
+        if crew.rejection:
+            raise crew.rejection
+        return replies
+
+
+class _Crew:
+    """The requests of one call, in flight side by side."""
+
+    def __init__(self, model: LanguageModel, endpoint: Endpoint) -> None:
+        self.model = model
+        self.ledger = model._ledger  # noqa: SLF001 - one subject in two classes
+        self.endpoint = endpoint
+        self.slots = asyncio.Semaphore(model.settings.max_concurrency)
+        self.settled = asyncio.Condition()
+        self.rejection: LlmError | None = None
+
+    async def ask(self, question: Question, size: int) -> StoredReply | None:
+        async with self.slots:
+            reserved = await self._reserve(question, size)
+            if reserved is None:
+                return None
+            try:
+                return await self._send(question, reserved)
+            finally:
+                async with self.settled:
+                    self.ledger.in_flight.remove(reserved)
+                    self.settled.notify_all()
+
+    async def _reserve(self, question: Question, size: int) -> tuple[int, int] | None:
+        """Waits until the budget has room for a request, and reserves it; None if it never will."""
+        input_tokens = most_tokens(question.prompt)
+        least = TOKENS_PER_ANSWER * size + _FEW_TOKENS
+        wanted = self.model.settings.max_output_tokens or least + _THINKING_TOKENS
+        async with self.settled:
+            while not self.rejection:
+                room = self.ledger.room(input_tokens)
+                if room >= min(least, wanted):
+                    reserved = input_tokens, int(min(wanted, room))
+                    self.ledger.in_flight.append(reserved)
+                    return reserved
+                if not self.ledger.in_flight:
+                    self.model.is_stopped = True
+                    return None
+                await self.settled.wait()
+        return None
+
+    async def _send(self, question: Question, reserved: tuple[int, int]) -> StoredReply | None:
+        limits = self.model.budget.limits_tokens
+        longest = reserved[1] if limits else self.model.settings.max_output_tokens
+        try:
+            reply = await self.endpoint.ask(question.prompt, longest)
+            self.model.cache.put(question, reply)
+        except RejectedError as error:
+            self.rejection = error
+            return None
+        except FailedRequestError as error:
+            self.model.failures.append(str(error))
+            self.ledger.count_failed(reserved, is_maybe_billed=error.is_maybe_billed)
+            self.model.on_reply(self.model.usage)
+            return None
+        except sqlite3.Error as error:
+            # Going on would pay for replies that cannot be kept.
+            self.rejection = LlmError(f"cannot keep replies in {self.model.cache.path}: {error}")
+            return None
+        self.ledger.count_new(reply, reserved)
+        self.model.on_reply(self.model.usage)
+        return reply
+
+
+def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end, also where an event loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
+def open_model(
+    *,
+    cache: str | Path | None = None,
+    usd_per_mtok: Sequence[float] | None = None,
+    on_reply: Callable[[Usage], object] = lambda _usage: None,
+    **settings: Any,
+) -> LanguageModel:
+    """Prepares a model to be asked; nothing is sent yet.
+
+    Args:
+        cache: The file of replies; by default one in the user's cache directory.
+        usd_per_mtok: Dollars per million tokens of input and of output; looked up by default.
+        on_reply: Called after each reply with what was spent so far.
+        **settings: Fields of `LlmSettings` and of `Budget`.
+
+    Raises:
+        InputError: If a setting is out of its range, or the cache cannot be used.
+    """
+    names = {item.name for item in fields(Budget)}
+    budget = Budget(**{name: value for name, value in settings.items() if name in names})
+    known = {item.name for item in fields(LlmSettings)}
+    for name in settings:
+        if name not in names | known:
+            raise TypeError(f"unexpected argument {name!r}; known: {', '.join(sorted(names | known))}")
+    return LanguageModel(
+        LlmSettings(**{name: value for name, value in settings.items() if name in known}),
+        ReplyCache(Path(cache) if cache else None),
+        budget,
+        given_price(usd_per_mtok) if usd_per_mtok is not None else None,
+        on_reply,
+    )

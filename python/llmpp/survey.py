@@ -1,0 +1,295 @@
+"""Asks a language model about many architectures, and again about those that it left out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmpp.architecture import Architecture
+from llmpp.cache import Question, StoredReply
+from llmpp.errors import InputError, MissingAnswersError
+from llmpp.llm import TOKENS_PER_ANSWER, LanguageModel
+from llmpp.price import count_tokens, most_tokens
+from llmpp.prompt import DEFAULT_BATCH, PromptParts, build_prompt
+from llmpp.ranges import LARGEST_SEED, integer
+from llmpp.reply import read_reply
+from llmpp.task import Figures, Task
+
+Floats: TypeAlias = NDArray[np.float64]
+
+#: Of so many missing architectures, a message lists the numbers.
+_MAX_LISTED = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveySettings:
+    """How architectures are put to a model.
+
+    Attributes:
+        parts: What the prompt holds.
+        batch_size: Architectures per prompt; None for 150, or as many as the model's context holds.
+        max_attempts: How often an architecture is asked about until there is an answer.
+        shuffle_demonstrations: Show the demonstrations in another order to each sample but the first.
+        seed: Seed of these orders.
+
+    Raises:
+        InputError: If a setting is out of its range.
+    """
+
+    parts: PromptParts = field(default_factory=PromptParts)
+    batch_size: int | None = None
+    max_attempts: int = 3
+    shuffle_demonstrations: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None:
+            integer("batch_size", self.batch_size, 1, 100_000)
+        integer("max_attempts", self.max_attempts, 1, 100)
+        integer("seed", self.seed, 0, LARGEST_SEED)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model answered.
+
+    Attributes:
+        samples: `(n_samples, n)` answers in the task's metric, NaN where there is none.
+        prompts: The digest of the prompt that asked first about each architecture.
+        problem: Why some architectures have no answer; None if all have one.
+    """
+
+    samples: Floats
+    prompts: tuple[str, ...]
+    problem: MissingAnswersError | None
+
+    @property
+    def answers(self) -> Floats:
+        """Means over the samples, `(n,)`; NaN where no sample has an answer."""
+        return _nanmean(self.samples)
+
+    @property
+    def spread(self) -> Floats:
+        """Standard deviations over the samples, `(n,)`; NaN where fewer than two have an answer."""
+        n = (~np.isnan(self.samples)).sum(axis=0)
+        squares: Floats = np.nansum((self.samples - self.answers) ** 2, axis=0)
+        squares[n < 2] = np.nan
+        variances: Floats = squares / np.maximum(n - 1, 1)
+        return np.sqrt(variances)
+
+
+def _nanmean(samples: Floats) -> Floats:
+    n = (~np.isnan(samples)).sum(axis=0)
+    sums: Floats = np.nansum(samples, axis=0)
+    sums[n == 0] = np.nan
+    means: Floats = sums / np.maximum(n, 1)
+    return means
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a survey will take, before anything is sent. Re-asking and thinking come on top.
+
+    Attributes:
+        n_architectures: Architectures to ask about.
+        n_cached: Replies that are in the cache.
+        n_calls: Requests to send.
+        input_tokens: About so many tokens in.
+        output_tokens: About so many tokens out.
+        most_input_tokens: No tokeniser makes more of the prompts.
+        usd: About so many dollars; None where the price is unknown.
+    """
+
+    n_architectures: int
+    n_cached: int
+    n_calls: int
+    input_tokens: int
+    output_tokens: int
+    most_input_tokens: int
+    usd: float | None
+
+
+@dataclass
+class _Thread:
+    """One sample of one batch: its question, and what is still to be asked.
+
+    A thread depends on its own replies alone, so an interrupted survey asks the same questions again.
+    """
+
+    demonstrations: list[Figures]
+    sample: int
+    places: list[int]
+    attempt: int = 0
+    has_failed: bool = False
+
+
+class Survey:
+    """Questions about architectures, and the answers that came so far.
+
+    Args:
+        model: Whom to ask.
+        task: The task.
+        demonstrations: What prompts show, in this order.
+        architectures: What is asked about. Equal ones are asked about once.
+        settings: How.
+
+    Raises:
+        InputError: If there is nothing to show or to ask, or not one architecture fits into the context.
+        SpaceError: If an architecture lies outside the task's space.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        task: Task,
+        demonstrations: Sequence[Figures],
+        architectures: Sequence[Architecture],
+        settings: SurveySettings | None = None,
+    ) -> None:
+        self.model, self.task, self.settings = model, task, settings or SurveySettings()
+        self.distinct = list(dict.fromkeys(architectures))
+        index = {architecture: place for place, architecture in enumerate(self.distinct)}
+        self.places = [index[architecture] for architecture in architectures]
+        self.shown = list(demonstrations)
+        n_samples = model.settings.n_samples
+        self.samples = np.full((n_samples, len(self.distinct)), np.nan)
+        size = self.settings.batch_size or self._fitting_batch()
+        starts = range(0, len(self.distinct), size)
+        batches = [list(range(len(self.distinct)))[start : start + size] for start in starts]
+        orders = [self._ordered(sample) for sample in range(n_samples)]
+        self._threads = [
+            _Thread(order, sample, batch) for batch in batches for sample, order in enumerate(orders)
+        ]
+        self._first = {
+            thread.places[0]: self._question(thread) for thread in self._threads if not thread.sample
+        }
+
+    def run(self) -> Outcome:
+        """Asks until every architecture has an answer, or attempts, budget or endpoint are exhausted.
+
+        Raises:
+            LlmError: If the endpoint rejects key, model or request. What was answered is in the cache.
+        """
+        while threads := self._open_threads():
+            questions = [self._question(thread) for thread in threads]
+            replies = self.model.ask(questions, [len(thread.places) for thread in threads])
+            for thread, reply in zip(threads, replies, strict=True):
+                self._take(thread, reply)
+        return self._outcome()
+
+    def recall(self) -> Outcome:
+        """Takes what the cache holds, without asking anyone."""
+        for thread in self._open_threads():
+            while self._is_open(thread) and (reply := self.model.recall(self._question(thread))):
+                self._take(thread, reply)
+        return self._outcome()
+
+    def open_questions(self) -> list[tuple[Question, list[Architecture]]]:
+        """Lists the next questions that have no reply in the cache, with what they ask about."""
+        self.recall()
+        return [
+            (self._question(thread), [self.distinct[place] for place in thread.places])
+            for thread in self._open_threads()
+        ]
+
+    def estimate(self) -> Estimate:
+        """Counts what is to be sent, and what it will cost."""
+        n_before = self.model.usage.n_cached
+        asked = self.open_questions()
+        input_tokens = sum(count_tokens(question.prompt) for question, _ in asked)
+        output_tokens = sum(TOKENS_PER_ANSWER * len(architectures) for _, architectures in asked)
+        price = self.model.price
+        return Estimate(
+            len(self.distinct),
+            self.model.usage.n_cached - n_before,
+            len(asked),
+            input_tokens,
+            output_tokens,
+            sum(most_tokens(question.prompt) for question, _ in asked),
+            None if price is None else price.usd(input_tokens, output_tokens),
+        )
+
+    def _fitting_batch(self) -> int:
+        """How many architectures prompt and reply can hold within the model's context."""
+        context = self.model.context_tokens
+        if context is None or not self.distinct:
+            return DEFAULT_BATCH
+        one = self._prompt(self.shown, self.distinct[:1])
+        line = len(one) - one.rindex("\n1 ")
+        room = context - (self.model.settings.max_output_tokens or 0) - count_tokens(one)
+        size = room // (line + TOKENS_PER_ANSWER)
+        if size < 1:
+            raise InputError(
+                f"a prompt about one architecture takes about {count_tokens(one)} tokens, and the context of "
+                f"{self.model.settings.model} holds {context}: show fewer demonstrations or parts of the "
+                "prompt, or correct `context_tokens`"
+            )
+        return min(size, DEFAULT_BATCH)
+
+    def _ordered(self, sample: int) -> list[Figures]:
+        if not self.settings.shuffle_demonstrations or sample == 0:
+            return self.shown
+        draw = np.random.Generator(np.random.PCG64([self.settings.seed, sample]))
+        return [self.shown[place] for place in draw.permutation(len(self.shown))]
+
+    def _prompt(self, demonstrations: Sequence[Figures], architectures: Sequence[Architecture]) -> str:
+        is_structured = self.model.settings.structured
+        parts = self.settings.parts
+        return build_prompt(self.task, demonstrations, architectures, parts=parts, structured=is_structured)
+
+    def _question(self, thread: _Thread) -> Question:
+        prompt = self._prompt(thread.demonstrations, [self.distinct[place] for place in thread.places])
+        return self.model.question(prompt, sample=thread.sample, attempt=thread.attempt)
+
+    def _open_threads(self) -> list[_Thread]:
+        return [thread for thread in self._threads if self._is_open(thread)]
+
+    def _is_open(self, thread: _Thread) -> bool:
+        return bool(thread.places) and thread.attempt < self.settings.max_attempts and not thread.has_failed
+
+    def _take(self, thread: _Thread, reply: StoredReply | None) -> None:
+        """Reads a reply into the samples; what it lacks stays to be asked."""
+        if reply is None:
+            thread.has_failed = True
+            return
+        shown = [figures.valid_score for figures in self.shown]
+        read = read_reply(reply.text, len(thread.places), shown)
+        for number, estimate in read.estimates.items():
+            self.samples[thread.sample, thread.places[number - 1]] = estimate
+        thread.places = [thread.places[number - 1] for number in read.missing]
+        thread.attempt += 1
+
+    def _outcome(self) -> Outcome:
+        samples = self.samples[:, self.places]
+        keys = [
+            self._first[max(start for start in self._first if start <= place)].key for place in self.places
+        ]
+        return Outcome(samples, tuple(key[:12] for key in keys), self._problem(samples))
+
+    def _problem(self, samples: Floats) -> MissingAnswersError | None:
+        """Says which architectures have no answer in any sample, and why."""
+        missing = tuple(int(place) for place in np.flatnonzero(np.isnan(samples).all(axis=0)))
+        if not missing:
+            return None
+        numbers = ", ".join(str(place + 1) for place in missing[:_MAX_LISTED])
+        rest = f" and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
+        return MissingAnswersError(
+            f"{len(missing)} of {len(self.places)} architectures have no answer (numbers {numbers}{rest}): "
+            f"{self._reason()}. What was answered is kept in {self.model.cache.path}",
+            missing,
+        )
+
+    def _reason(self) -> str:
+        failures = self.model.failures
+        if failures:
+            return f"{len(failures)} requests failed, the last because: {failures[-1]}"
+        if self.model.is_stopped:
+            return "the next request could pass the budget; raise it to go on"
+        if self._open_threads():
+            return "they were not asked about yet"
+        return (
+            f"{self.model.settings.model} left them out of {self.settings.max_attempts} replies; "
+            "raise `max_attempts` to ask again, or lower `batch_size`"
+        )
