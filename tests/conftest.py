@@ -1,9 +1,13 @@
-"""Fixtures that several test files share."""
+"""Fixtures: the data beside the checkout, and a language model's endpoint on the loopback."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
+
+from stand_in import StandIn
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +20,22 @@ def data() -> Path:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def http_server() -> Iterator[HTTPServer]:
+    """A real server on the loopback, for all tests: stopping one takes half a second."""
+    with HTTPServer(threaded=True) as server:
+        yield server
+
+
+@pytest.fixture
+def stand_in(http_server: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """An endpoint on the loopback, and no key in the environment."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    http_server.clear()
+    stand = StandIn(http_server.url_for("/v1"))
+    for path in ("/v1/chat/completions", "/v1/responses"):
+        http_server.expect_request(path, method="POST").respond_with_handler(stand.handle)
+    return stand

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llmpp import hsnas
     from llmpp.architecture import Architecture
-    from llmpp.errors import InputError, MissingExtraError, PredictorError, ShapeError, SpaceError
+    from llmpp.errors import (
+        InputError,
+        LlmError,
+        MissingAnswersError,
+        MissingExtraError,
+        PredictorError,
+        ShapeError,
+        SpaceError,
+    )
+    from llmpp.llm_predictor import LlmPredictor
     from llmpp.predictor import MlpPredictor, Predictor, hardware_names, load_latency, load_predictor
     from llmpp.result import Candidate, Iteration, SearchResult
     from llmpp.space import SPACES, SearchSpace
@@ -23,6 +32,9 @@ __all__ = [
     "Figures",
     "InputError",
     "Iteration",
+    "LlmError",
+    "LlmPredictor",
+    "MissingAnswersError",
     "MissingExtraError",
     "MlpPredictor",
     "Predictor",
@@ -43,7 +55,16 @@ __all__ = [
 
 _HOMES = {
     "architecture": ["Architecture"],
-    "errors": ["InputError", "MissingExtraError", "PredictorError", "ShapeError", "SpaceError"],
+    "errors": [
+        "InputError",
+        "LlmError",
+        "MissingAnswersError",
+        "MissingExtraError",
+        "PredictorError",
+        "ShapeError",
+        "SpaceError",
+    ],
+    "llm_predictor": ["LlmPredictor"],
     "predictor": ["MlpPredictor", "Predictor", "hardware_names", "load_latency", "load_predictor"],
     "result": ["Candidate", "Iteration", "SearchResult"],
     "space": ["SPACES", "SearchSpace"],

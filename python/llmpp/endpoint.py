@@ -4,7 +4,10 @@ The SDK retries and times out: there is no second loop around it.
 """
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +17,7 @@ from llmpp.ranges import integer, positive
 from llmpp.reply import RESPONSE_SCHEMA
 
 if TYPE_CHECKING:
-    from openai import APIError, APIStatusError
+    from openai import APIError, APIStatusError, AsyncOpenAI
 
 #: Stands in for a key at endpoints that need none.
 _NO_KEY = "none"
@@ -122,29 +125,11 @@ class LlmSettings:
 
 
 class Endpoint:
-    """A connection to an endpoint; an asynchronous context manager.
-
-    Raises:
-        RejectedError: If there is no key, and the endpoint is OpenAI's own.
-    """
+    """A connection to an endpoint; an asynchronous context manager."""
 
     def __init__(self, settings: LlmSettings) -> None:
-        from openai import AsyncOpenAI
-
         self.settings = settings
-        key = os.environ.get("OPENAI_API_KEY")
-        if not key and settings.url is None:
-            raise RejectedError(
-                "there is no key: set OPENAI_API_KEY, or name an endpoint that needs none by `base_url` "
-                "(llama.cpp, vLLM, Ollama, ...)"
-            )
-        self._secret = key or _NO_KEY
-        self._client = AsyncOpenAI(
-            api_key=self._secret,
-            base_url=settings.url,
-            timeout=settings.timeout_s,
-            max_retries=settings.max_retries,
-        )
+        self._secret = os.environ.get("OPENAI_API_KEY") or _NO_KEY
 
     async def __aenter__(self) -> "Endpoint":
         return self
@@ -152,7 +137,26 @@ class Endpoint:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.close()
+        if "_client" in vars(self):
+            await self._client.close()
+
+    @cached_property
+    def _client(self) -> "AsyncOpenAI":
+        """The connection, made when something is asked: what is cached needs no key."""
+        from openai import AsyncOpenAI
+
+        settings = self.settings
+        if self._secret == _NO_KEY and settings.url is None:
+            raise RejectedError(
+                "there is no key: set OPENAI_API_KEY, or name an endpoint that needs none by `base_url` "
+                "(llama.cpp, vLLM, Ollama, ...)"
+            )
+        return AsyncOpenAI(
+            api_key=self._secret,
+            base_url=settings.url,
+            timeout=settings.timeout_s,
+            max_retries=settings.max_retries,
+        )
 
     async def ask(self, prompt: str, max_output_tokens: int | None = None) -> StoredReply:
         """Sends one user message and returns the reply.
@@ -162,19 +166,20 @@ class Endpoint:
             max_output_tokens: The longest reply to allow; None leaves it to the endpoint.
 
         Raises:
-            RejectedError: If the endpoint rejects the key, the model or the request.
+            RejectedError: If OpenAI is asked without a key, or the endpoint rejects key, model or request.
             FailedRequestError: If there is no usable reply after the SDK's retries.
         """
         import openai
 
         body = self.settings.request(prompt, max_output_tokens)
         try:
-            if self.settings.api == "responses":
-                return self._clean_reply(_read_response(await self._client.responses.create(**body)))
-            return self._clean_reply(_read_chat(await self._client.chat.completions.create(**body)))
+            client = self._client
+            is_chat = self.settings.api == "chat"
+            reply: Any = await (client.chat.completions if is_chat else client.responses).create(**body)
+            return self._clean_reply(read_body(reply.to_dict()))
         except openai.APIError as error:
             raise self._explain(error) from None
-        except (ValueError, TypeError, AttributeError, IndexError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
             text = f"what {self._where} sends is no reply of the {self.settings.api} API ({error!r:.200})"
             remedy = "check `base_url` (it often ends in /v1) and `api`"
             raise FailedRequestError(self._clean(f"{text}: {remedy}"), is_maybe_billed=True) from None
@@ -224,41 +229,26 @@ class Endpoint:
         return StoredReply(self._clean(reply.text), reply.input_tokens, reply.output_tokens)
 
     def _clean(self, text: str) -> str:
-        """Removes the key, should an endpoint repeat it."""
-        return text if self._secret == _NO_KEY else text.replace(self._secret, "***")
+        """Removes the key, should an endpoint repeat it, and a password in the address."""
+        return hide_password(text if self._secret == _NO_KEY else text.replace(self._secret, "***"))
 
 
-def _read_chat(completion: Any) -> StoredReply:
-    message = completion.choices[0].message
-    usage = completion.usage
-    return StoredReply(
-        str(message.content or message.refusal or ""),
-        usage.prompt_tokens if usage else None,
-        usage.completion_tokens if usage else None,
-    )
-
-
-def _read_response(response: Any) -> StoredReply:
-    usage = response.usage
-    return StoredReply(
-        str(response.output_text),
-        usage.input_tokens if usage else None,
-        usage.output_tokens if usage else None,
-    )
-
-
-def read_batch_body(body: Any) -> StoredReply:
-    """Reads the reply in one line of a Batch API output file, of either API.
+def read_body(body: Mapping[str, Any]) -> StoredReply:
+    """Reads the body of a chat completion or a response; a refusal is a reply, too.
 
     Raises:
-        ValueError: If the body is no reply.
+        LookupError, TypeError, AttributeError: If the body is neither.
     """
-    from openai.types.chat import ChatCompletion
-    from openai.types.responses import Response
+    usage = body.get("usage") or {}
+    if "output" in body:
+        parts = [part for item in body["output"] for part in item.get("content") or ()]
+        text = "".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
+        return StoredReply(text, usage.get("input_tokens"), usage.get("output_tokens"))
+    message = body["choices"][0]["message"]
+    text = str(message.get("content") or message.get("refusal") or "")
+    return StoredReply(text, usage.get("prompt_tokens"), usage.get("completion_tokens"))
 
-    if isinstance(body, dict) and body.get("object") == "response":
-        return _read_response(Response.model_validate(body))
-    completion = ChatCompletion.model_validate(body)
-    if not completion.choices:
-        raise ValueError("it has no choices")
-    return _read_chat(completion)
+
+def hide_password(text: str) -> str:
+    """Takes user and password out of the addresses in a text."""
+    return re.sub(r"://[^/@\s]+@", "://***@", text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from llmpp.cache import StoredReply
-from llmpp.endpoint import Endpoint, LlmSettings
+from llmpp.endpoint import Endpoint, LlmSettings, hide_password
 from llmpp.errors import LlmError
 from llmpp.llm import TOKENS_PER_ANSWER, run_to_end
 from llmpp.price import Price, context_window, count_tokens, find_price
@@ -63,7 +63,9 @@ def inspect_endpoint(
     except LlmError as error:
         return [*findings, Finding("endpoint", "failed", str(error))]
     seconds = time.perf_counter() - start
-    findings.append(Finding("endpoint", "ok", f"{settings.url or 'OpenAI'} answered in {seconds:.1f} s"))
+    findings.append(
+        Finding("endpoint", "ok", f"{hide_password(settings.url or 'OpenAI')} answered in {seconds:.1f} s")
+    )
     findings.append(Finding("model", "ok", f"{settings.model}: {_tokens(reply)}"))
     findings += _price(settings, price, reply)
     findings.append(_context(settings, prompt))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpp.cache import Question, ReplyCache, StoredReply
-from llmpp.endpoint import read_batch_body
+from llmpp.endpoint import read_body
 from llmpp.errors import InputError
 from llmpp.prompt import read_shape
 from llmpp.reply import read_reply
@@ -197,9 +197,9 @@ def _batch_reply(row: Mapping[str, Any] | None) -> StoredReply | str:
     if response.get("status_code") != 200:
         return f"the request failed: {json.dumps(row.get('error') or response.get('body'))[:200]}"
     try:
-        return replace(read_batch_body(response.get("body")), source="batch")
-    except ValueError as error:
-        return f"this is no reply: {str(error)[:200]}"
+        return replace(read_body(response["body"]), source="batch")
+    except (LookupError, TypeError, AttributeError) as error:
+        return f"this is no reply ({error!r}): {json.dumps(response.get('body'))[:200]}"
 
 
 def _question(asked: Mapping[str, Any], prompt: str) -> Question:

@@ -30,11 +30,15 @@ RESPONSE_SCHEMA: dict[str, Any] = {
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-#: A number, a separator, an estimate with point or comma, and perhaps the metric's name.
+#: A number, a separator, an estimate with point or comma, and perhaps the metric's name. A comma separates
+#: only where the estimate has a point.
 _LINE = re.compile(
-    r"\A[\s|*#>(\[-]*([0-9]{1,6})[\s|*:.)\]=,;>-]*[\s|*:)\]=;>→]+\**(-?[0-9]{1,6}(?:[.,][0-9]{1,12})?)"
+    r"\A[\s|*#>(\[-]*([0-9]{1,6})"
+    r"(?:[\s|*:.)\]=,;>-]*[\s|*:)\]=;>→]+\**(-?[0-9]{1,6}(?:[.,][0-9]{1,12})?)|,(-?[0-9]{1,6}\.[0-9]{1,12}))"
     r"[\s|*]*(?:[A-Za-z]{1,8})?[\s|*.,;]*\Z"
 )
+#: Longer lines are no answers, and would keep the pattern busy.
+_LONGEST_LINE = 200
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,9 @@ def _pairs(text: str) -> Iterator[tuple[int, float]]:
 
 def _line_pairs(text: str) -> Iterator[tuple[int, float]]:
     for line in text.splitlines():
-        match = _LINE.match(line)
+        match = _LINE.match(line) if len(line) <= _LONGEST_LINE else None
         if match:
-            yield int(match[1]), float(match[2].replace(",", "."))
+            yield int(match[1]), float((match[2] or match[3]).replace(",", "."))
 
 
 def _json_pairs(text: str) -> Iterator[tuple[int, float]]:

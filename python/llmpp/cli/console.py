@@ -1,7 +1,6 @@
 """What the verbs print: logs to stderr; under --json, the last line of stdout is one JSON object."""
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
+
+from llmpp.endpoint import hide_password
 
 if TYPE_CHECKING:
     from llmpp.budget import Usage
@@ -38,7 +39,7 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 def command_line() -> str:
     """The command as typed, for records; a password in an address is left out."""
-    return re.sub(r"://[^/@\s]+@", "://***@", shlex.join(["llmpp", *sys.argv[1:]]))
+    return hide_password(shlex.join(["llmpp", *sys.argv[1:]]))
 
 
 def print_report(report: Mapping[str, Any], output: Path | None = None, *, as_json: bool) -> None:
