@@ -63,7 +63,7 @@ tools:
 	@touch $@
 
 .venv/test: .venv/uv $(RUST)
-	$(UV) --editable '.[train,dev]'
+	$(UV) --editable '.[train,plot,dev]'
 	@touch $@ .venv/core
 
 .venv/all: .venv/uv $(RUST)

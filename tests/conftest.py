@@ -1,12 +1,15 @@
 """Fixtures: the data beside the checkout, and a language model's endpoint on the loopback."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pytest_httpserver import HTTPServer
 
+from command import Command, Ended
+from llmpp import cli
 from stand_in import StandIn
 
 
@@ -39,3 +42,23 @@ def stand_in(http_server: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> StandI
     for path in ("/v1/chat/completions", "/v1/responses"):
         http_server.expect_request(path, method="POST").respond_with_handler(stand.handle)
     return stand
+
+
+@pytest.fixture
+def llmpp_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    """The command in this process, in an empty directory that also holds its cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["llmpp", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        captured = capsys.readouterr()
+        code = exited.value.code
+        return Ended(code if isinstance(code, int) else int(bool(code)), captured.out, captured.err)
+
+    return run

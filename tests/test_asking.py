@@ -6,15 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from werkzeug import Response
 
-from llmpp import cli, load_task
+from command import Command, last_line
+from llmpp import load_task
 from llmpp.answers import read_answers
 from llmpp.cache import ReplyCache
 from stand_in import StandIn, in_context
@@ -28,101 +27,68 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
     return {**kept, "COLUMNS": "200", "XDG_CACHE_HOME": str(folder / "cache"), **extra}
 
 
-@dataclass(frozen=True)
-class Ended:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-#: Runs the command with arguments in this process, which starts sooner.
-Llmpp = Callable[..., Ended]
-
-
-@pytest.fixture
-def llmpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Llmpp:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["llmpp", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        captured = capsys.readouterr()
-        return Ended(int(exited.value.code or 0), captured.out, captured.err)
-
-    return run
-
-
-def last_line(result: Ended) -> dict[str, Any]:
-    content = json.loads(result.stdout.splitlines()[-1])
-    assert isinstance(content, dict)
-    return content
-
-
 def to(stand: StandIn) -> list[str]:
     return ["--base-url", stand.url, "--task", "wmt14.en-de", "--max-retries", "0"]
 
 
 def test_predict_prints_an_estimate_for_each_architecture(
-    stand_in: StandIn, tmp_path: Path, llmpp: Llmpp
+    stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
     (tmp_path / "two.json").write_text(json.dumps([a.to_dict() for a in TASK.space.sample(2)]))
     (tmp_path / "one.yml").write_text(TASK.space.sample(1, seed=9)[0].to_hat())
-    result = llmpp("predict", "two.json", "one.yml", *to(stand_in), "--json")
-    content = last_line(result)
-    assert result.returncode == 0
+    result = llmpp_command("predict", "two.json", "one.yml", *to(stand_in), "--json")
+    content = last_line(result.out)
+    assert result.code == 0
     assert [row["estimate"] for row in content["predictions"]] == [
         float(line.split()[1]) for line in in_context(stand_in.bodies[0]).splitlines()
     ]
     assert content["usage"]["n_calls"] == 1
-    again = llmpp("predict", "two.json", "one.yml", *to(stand_in))
-    assert "0 calls" in again.stdout
-    assert "1 replies from the cache" in again.stdout
+    again = llmpp_command("predict", "two.json", "one.yml", *to(stand_in))
+    assert "0 calls" in again.out
+    assert "1 replies from the cache" in again.out
     assert len(stand_in.bodies) == 1
 
 
 def test_predict_gives_what_there_is_and_says_what_is_missing(
-    stand_in: StandIn, tmp_path: Path, llmpp: Llmpp
+    stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
     stand_in.answer = lambda _body: "1 25.5"
     (tmp_path / "two.json").write_text(json.dumps([a.to_dict() for a in TASK.space.sample(2)]))
-    result = llmpp("predict", "two.json", *to(stand_in), "--max-attempts", 1, "--json")
-    content = last_line(result)
-    assert result.returncode == 1
+    result = llmpp_command("predict", "two.json", *to(stand_in), "--max-attempts", 1, "--json")
+    content = last_line(result.out)
+    assert result.code == 1
     assert [row["estimate"] for row in content["predictions"]] == [25.5, None]
     assert "1 of 2 architectures have no answer (numbers 2)" in content["problem"]
-    assert "no answer (numbers 2)" in result.stderr
+    assert "no answer (numbers 2)" in result.err
 
 
 def test_a_dry_run_sends_nothing_and_prints_the_price(
-    stand_in: StandIn, tmp_path: Path, llmpp: Llmpp
+    stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
     arguments = ["label", *to(stand_in), "--n", 300, "--dry-run", "--json"]
-    unknown = last_line(llmpp(*arguments))
+    unknown = last_line(llmpp_command(*arguments).out)
     assert unknown["usd"] is None
     assert "the price of gpt-4.1 is unknown" in unknown["note"]
-    given = last_line(llmpp(*arguments, "--usd-per-mtok", 2, 8))
+    given = last_line(llmpp_command(*arguments, "--usd-per-mtok", 2, 8).out)
     assert given["n_calls"] == 2
     assert given["usd"] == pytest.approx((2 * given["input_tokens"] + 8 * given["output_tokens"]) / 1e6)
-    at_openai = last_line(llmpp("label", "--task", "wmt14.en-de", "--dry-run", "--json"))
+    at_openai = last_line(llmpp_command("label", "--task", "wmt14.en-de", "--dry-run", "--json").out)
     assert 0.05 < at_openai["usd"] < 0.5
     assert stand_in.bodies == []
 
 
-def test_a_dry_run_knows_what_is_cached(stand_in: StandIn, tmp_path: Path, llmpp: Llmpp) -> None:
-    llmpp("label", *to(stand_in), "--n", 4, "--batch-size", 2, "-o", "a.jsonl")
-    result = llmpp("label", *to(stand_in), "--n", 6, "--batch-size", 2, "--dry-run", "--json")
-    content = last_line(result)
+def test_a_dry_run_knows_what_is_cached(stand_in: StandIn, tmp_path: Path, llmpp_command: Command) -> None:
+    llmpp_command("label", *to(stand_in), "--n", 4, "--batch-size", 2, "-o", "a.jsonl")
+    result = llmpp_command("label", *to(stand_in), "--n", 6, "--batch-size", 2, "--dry-run", "--json")
+    content = last_line(result.out)
     assert (content["n_cached"], content["n_calls"]) == (2, 1)
 
 
 def test_label_writes_answers_and_a_record_of_the_run(
-    stand_in: StandIn, tmp_path: Path, llmpp: Llmpp
+    stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
     arguments = ["label", *to(stand_in), "--n", 10, "--split", "456", "-o", "answers.jsonl", "--json"]
-    content = last_line(llmpp(*arguments, "--usd-per-mtok", 1, 1))
+    content = last_line(llmpp_command(*arguments, "--usd-per-mtok", 1, 1).out)
     assert (content["status"], content["n_answers"], content["n_missing"]) == ("done", 10, 0)
     answers = read_answers(tmp_path / "answers.jsonl")
     known = {figures.architecture for figures in TASK.figures}
@@ -130,7 +96,7 @@ def test_label_writes_answers_and_a_record_of_the_run(
     assert not known & set(answers.architectures)
     assert {row.split for row in answers.rows} == {"456"}
     assert answers.header["model"] == "gpt-4.1"
-    llmpp(*arguments)
+    llmpp_command(*arguments)
     records = [json.loads(line) for line in (tmp_path / "answers.jsonl.runs.jsonl").read_text().splitlines()]
     assert [(row["usage"]["n_calls"], row["usage"]["n_cached"]) for row in records] == [(1, 0), (0, 1)]
     assert records[0]["usage"]["usd"] > 0
@@ -138,26 +104,28 @@ def test_label_writes_answers_and_a_record_of_the_run(
     assert "llmpp label" in records[0]["command"]
 
 
-def test_label_stops_at_its_budget_and_goes_on_later(stand_in: StandIn, tmp_path: Path, llmpp: Llmpp) -> None:
+def test_label_stops_at_its_budget_and_goes_on_later(
+    stand_in: StandIn, tmp_path: Path, llmpp_command: Command
+) -> None:
     arguments = ["label", *to(stand_in), "--n", 6, "--batch-size", 2, "-o", "answers.jsonl", "--json"]
-    result = llmpp(*arguments, "--max-calls", 2)
-    assert result.returncode == 1
-    assert (last_line(result)["status"], last_line(result)["n_answers"]) == ("budget", 4)
-    assert "could pass the budget; raise it" in result.stderr
+    result = llmpp_command(*arguments, "--max-calls", 2)
+    assert result.code == 1
+    assert (last_line(result.out)["status"], last_line(result.out)["n_answers"]) == ("budget", 4)
+    assert "could pass the budget; raise it" in result.err
     assert len(read_answers(tmp_path / "answers.jsonl").rows) == 4
-    result = llmpp(*arguments)
-    assert (result.returncode, last_line(result)["n_answers"]) == (0, 6)
+    result = llmpp_command(*arguments)
+    assert (result.code, last_line(result.out)["n_answers"]) == (0, 6)
     assert len(stand_in.bodies) == 3
 
 
 def test_label_does_not_replace_the_answers_of_another_model(
-    stand_in: StandIn, tmp_path: Path, llmpp: Llmpp
+    stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
     arguments = ["label", *to(stand_in), "--n", 2, "-o", "answers.jsonl"]
-    llmpp(*arguments)
-    result = llmpp(*arguments, "--model", "other")
-    assert result.returncode == 2
-    assert "name another output, or remove it" in result.stderr
+    llmpp_command(*arguments)
+    result = llmpp_command(*arguments, "--model", "other")
+    assert result.code == 2
+    assert "name another output, or remove it" in result.err
     assert len(stand_in.bodies) == 1
 
 
@@ -178,38 +146,38 @@ def test_label_does_not_replace_the_answers_of_another_model(
     ],
 )
 def test_wrong_use_of_label_exits_with_two(
-    arguments: list[str], words: str, stand_in: StandIn, tmp_path: Path, llmpp: Llmpp
+    arguments: list[str], words: str, stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
-    result = llmpp("label", *to(stand_in), *arguments)
-    assert result.returncode == 2
-    assert words in result.stderr
+    result = llmpp_command("label", *to(stand_in), *arguments)
+    assert result.code == 2
+    assert words in result.err
     assert stand_in.bodies == []
 
 
 def test_questions_go_out_and_replies_come_in_by_files(
-    stand_in: StandIn, tmp_path: Path, llmpp: Llmpp
+    stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
     ask = ["label", *to(stand_in), "--n", 4, "--batch-size", 2]
-    assert last_line(llmpp(*ask, "--export", "out", "--json"))["n_questions"] == 2
+    assert last_line(llmpp_command(*ask, "--export", "out", "--json").out)["n_questions"] == 2
     for path in (tmp_path / "out" / "prompts").iterdir():
         (tmp_path / "out" / "replies" / path.name).write_text(in_context({"input": path.read_text()}))
     (tmp_path / "out" / "replies" / "wmt14.en-de_split-all_1.txt").unlink()
-    result = llmpp("cache", "import", "out", "--model", "gpt-4.1")
-    assert "wmt14.en-de_split-all_1: there is no reply" in result.stdout
-    assert result.returncode == 0
-    result = llmpp(*ask, "-o", "a.jsonl", "--max-calls", 0, "--json")
-    assert (last_line(result)["n_answers"], last_line(result)["n_missing"]) == (2, 2)
-    listed = last_line(llmpp("cache", "list", "--json"))
+    result = llmpp_command("cache", "import", "out", "--model", "gpt-4.1")
+    assert "wmt14.en-de_split-all_1: there is no reply" in result.out
+    assert result.code == 0
+    result = llmpp_command(*ask, "-o", "a.jsonl", "--max-calls", 0, "--json")
+    assert (last_line(result.out)["n_answers"], last_line(result.out)["n_missing"]) == (2, 2)
+    listed = last_line(llmpp_command("cache", "list", "--json").out)
     assert [(row["model"], row["n_replies"]) for row in listed["rows"]] == [("gpt-4.1", 1)]
-    llmpp("cache", "export", "replies.jsonl")
-    result = llmpp("cache", "import", "replies.jsonl", "--cache", "other.sqlite", "--json")
-    assert last_line(result)["n_new"] == 1
+    llmpp_command("cache", "export", "replies.jsonl")
+    result = llmpp_command("cache", "import", "replies.jsonl", "--cache", "other.sqlite", "--json")
+    assert last_line(result.out)["n_new"] == 1
     assert stand_in.bodies == []
 
 
-def test_check_says_that_all_is_well(stand_in: StandIn, tmp_path: Path, llmpp: Llmpp) -> None:
-    result = llmpp("check", *to(stand_in), "--usd-per-mtok", 2, 8, "--context-tokens", 8000)
-    assert result.returncode == 0
+def test_check_says_that_all_is_well(stand_in: StandIn, tmp_path: Path, llmpp_command: Command) -> None:
+    result = llmpp_command("check", *to(stand_in), "--usd-per-mtok", 2, 8, "--context-tokens", 8000)
+    assert result.code == 0
     for words in (
         "unknown       key",
         "ok  endpoint",
@@ -218,7 +186,7 @@ def test_check_says_that_all_is_well(stand_in: StandIn, tmp_path: Path, llmpp: L
         "8000 tokens",
         "2 of 2 answers",
     ):
-        assert words in result.stdout
+        assert words in result.out
     assert len(stand_in.bodies) == 1
 
 
@@ -235,41 +203,41 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_check_names_the_remedy_of_each_failure(
-    fault: str, stand_in: StandIn, tmp_path: Path, llmpp: Llmpp
+    fault: str, stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
     arguments, answer, words = FAULTS[fault]
     if answer is not None:
         stand_in.answer = lambda _body: answer
     address = [] if fault == "no key" else ["--base-url", stand_in.url]
-    result = llmpp("check", *address, "--max-retries", 0, *arguments, "--json")
-    content = last_line(result)
-    assert result.returncode == 1
+    result = llmpp_command("check", *address, "--max-retries", 0, *arguments, "--json")
+    content = last_line(result.out)
+    assert result.code == 1
     assert content["ok"] is False
     failed = [finding for finding in content["findings"] if finding["state"] == "failed"]
     assert any(words in finding["text"] for finding in failed)
 
 
 def test_keys_are_in_nothing_that_is_printed_or_written(
-    stand_in: StandIn, tmp_path: Path, llmpp: Llmpp, monkeypatch: pytest.MonkeyPatch
+    stand_in: StandIn, tmp_path: Path, llmpp_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = "sk-very-secret-key"
     address = stand_in.url.replace("://", "://user:hidden-password@")
     ask = ["--task", "wmt14.en-de", "--base-url", address, "--n", 2, "-o", "a.jsonl"]
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    good = llmpp("label", *ask)
+    good = llmpp_command("label", *ask)
     stand_in.answer = lambda _body: Response(json.dumps({"error": {"message": f"bad {key}"}}), 401)
-    bad = llmpp("label", *ask, "--temperature", 1, "-o", "b.jsonl")
-    assert (good.returncode, bad.returncode) == (0, 1)
+    bad = llmpp_command("label", *ask, "--temperature", 1, "-o", "b.jsonl")
+    assert (good.code, bad.code) == (0, 1)
     files = [path.read_bytes().decode(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
-    everything = "".join([good.stdout, bad.stdout, bad.stderr, *files])
+    everything = "".join([good.out, bad.out, bad.err, *files])
     assert "a.jsonl.runs.jsonl" in {path.name for path in tmp_path.iterdir()}
-    assert key not in everything + good.stderr
+    assert key not in everything + good.err
     assert "hidden-password" not in everything
 
 
 @pytest.mark.parametrize("n_answered", [0, 1, 3, 7])
 def test_label_that_was_killed_asks_again_only_for_what_had_not_arrived(
-    n_answered: int, stand_in: StandIn, tmp_path: Path, llmpp: Llmpp
+    n_answered: int, stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
     def hang_after(body: dict[str, Any]) -> str:
         if len(stand_in.bodies) > n_answered:
@@ -290,11 +258,11 @@ def test_label_that_was_killed_asks_again_only_for_what_had_not_arrived(
     assert len(kept) >= n_answered
     stand_in.answer = in_context
     stand_in.bodies.clear()
-    result = llmpp(*command, "--json")
-    assert last_line(result)["status"] == "done"
+    result = llmpp_command(*command, "--json")
+    assert last_line(result.out)["status"] == "done"
     assert len(stand_in.bodies) == 10 - len(kept)
     assert not kept & set(stand_in.prompts)
-    llmpp(*command, "--cache", "undisturbed.sqlite", "-o", "undisturbed.jsonl")
+    llmpp_command(*command, "--cache", "undisturbed.sqlite", "-o", "undisturbed.jsonl")
     disturbed, undisturbed = (
         (tmp_path / name).read_bytes() for name in ("answers.jsonl", "undisturbed.jsonl")
     )

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,8 @@ import polars as pl
 import pytest
 
 import llmpp
-from llmpp import Architecture, cli, distill, hsnas, load_latency, load_predictor, load_task
+from command import Command, last_line
+from llmpp import Architecture, distill, hsnas, load_latency, load_predictor, load_task
 from llmpp.answers import Answer, Answers, write_answers
 from llmpp.latency import FEATURE_COLUMNS, LATENCY_COLUMNS
 
@@ -26,34 +27,6 @@ TASK = load_task("wmt14.en-de")
 ARCHITECTURE = TASK.figures[0].architecture
 VERBS = ["search", "cost", "distill", "fit-latency", "tasks"]
 SHORT = ["--n-iterations", "3", "--n-population", "12", "--n-parents", "5"]
-
-#: Runs the command with arguments; gives exit code, stdout and stderr.
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def llmpp_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Command:
-    """The command in this process, in an empty directory of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llmpp", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        captured = capsys.readouterr()
-        code = exited.value.code
-        return code if isinstance(code, int) else int(bool(code)), captured.out, captured.err
-
-    return run
-
-
-def last_line(out: str) -> dict[str, Any]:
-    content = json.loads(out.splitlines()[-1])
-    assert isinstance(content, dict)
-    return content
 
 
 def answers_file(path: Path, n: int = 30) -> Path:

@@ -1,137 +1,296 @@
-"""What predictors are worth: their error and rank agreement on architectures trained from scratch.
+"""What predictors are worth: error, agreement of ranks and regret on architectures trained from scratch.
 
-A predictor is tested on the architectures that its split holds out, with answers of that split's prompts
-alone: nothing that saw a test figure is tested on it.
+A predictor is tested on the architectures that a split holds out. It gets the split's demonstrations and
+answers of that split's prompts; held-out scores are kept here, out of its reach (`llmpp.exam`).
+`docs/report_card.md` has the figures.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from llmpp import distill
 from llmpp.answers import Answers, read_answers
+from llmpp.architecture import Architecture
 from llmpp.assets import asset
-from llmpp.distill import Floats, Progress
-from llmpp.errors import InputError, require
+from llmpp.baselines import Predict
+from llmpp.distill import Progress
+from llmpp.errors import InputError, unknown
+from llmpp.exam import Exam, set_exams
+from llmpp.lineup import Lineup, line_up
+from llmpp.marking import Key, NoiseCeiling, Row, interval, join, make_key, mark, measure_noise
+from llmpp.metrics import Floats
 from llmpp.ranges import integer
+from llmpp.resampling import resample
+from llmpp.students import Steps, Students
 from llmpp.task import Figures, Task, load_task
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_FEWEST_POOL = 20
 
 
 @dataclass(frozen=True)
-class Row:
-    """One predictor's figures: means over the splits, and their spread over seeds.
+class Live:
+    """A language model that can be asked.
 
     Attributes:
-        predictor: Its name.
-        mae: Mean absolute error in the task's metric.
-        mae_std: Its standard deviation over seeds; 0 for a predictor without a seed.
-        kendall_tau: Kendall's tau-b.
-        kendall_tau_std: Its standard deviation over seeds.
-        n_seeds: The number of seeds.
+        name: Its name.
+        ask: Predicts scores `(n,)` from a task (whose only figures are the demonstrations), demonstrations
+            and architectures.
     """
 
-    predictor: str
-    mae: float
-    mae_std: float
-    kendall_tau: float
-    kendall_tau_std: float
-    n_seeds: int
+    name: str
+    ask: Callable[[Task, Sequence[Figures], Sequence[Architecture]], Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class ReportCard:
+    """The figures of all predictors on one task.
+
+    Attributes:
+        task: Its name.
+        metric: Its metric.
+        rows: One per predictor.
+        against: The row that the others are compared with.
+        noise_ceiling: None where a test score is missing.
+        n_bootstrap: Resamples behind the intervals.
+        seed: Seed of the resamples, and first seed of the students.
+        splits: The splits, in the order of predictions.
+        key: What each of them holds out.
+        architectures: The trained architectures, from which the resamples were drawn.
+    """
+
+    task: str
+    metric: str
+    rows: tuple[Row, ...]
+    against: str
+    noise_ceiling: NoiseCeiling | None
+    n_bootstrap: int
+    seed: int
+    splits: tuple[str, ...]
+    key: Key
+    architectures: tuple[Architecture, ...]
+
+    @property
+    def n_seeds(self) -> int:
+        """The largest number of seeds of a row."""
+        return max(row.n_seeds for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the figures, None for what is not defined, ready for JSON."""
+        ceiling = self.noise_ceiling
+        return {
+            "task": self.task,
+            "metric": self.metric,
+            "rows": [row.to_dict() for row in self.rows],
+            "noise_ceiling": ceiling
+            and {"kendall_tau": interval(ceiling.kendall_tau), "mae": interval(ceiling.mae)},
+            "against": self.against,
+            "n_bootstrap": self.n_bootstrap,
+            "seed": self.seed,
+        }
+
+    def to_frame(self) -> "pl.DataFrame":
+        """Returns one line per row: `predictor`, `mae`, `mae_low`, `mae_high`, `mae_std`, ..., `n_seeds`."""
+        import polars as pl
+
+        return pl.DataFrame([_flat(row.to_dict()) for row in self.rows], infer_schema_length=None)
 
 
 def evaluate(
     task: str | Path | Task,
     *,
+    live: Live | None = None,
     n_seeds: int = 5,
     seed: int = 0,
+    n_bootstrap: int = 2000,
+    against: str = "line in 1/decoder layers",
+    extended: bool = False,
     progress: Progress = lambda _done, _total: None,
-) -> list[Row]:
-    """Measures the recorded answers of a task, and the students distilled from them.
-
-    On each split, students are trained on the answers about the pool and tested on the architectures that the
-    split holds out; their size is chosen on held-out answers of the pool alone.
+) -> ReportCard:
+    """Measures predictors on the trained architectures of a task, split by split.
 
     Args:
-        task: A task with figures and recorded answers.
+        task: A task with figures and splits. Rows that need recorded answers or supernets are left out where
+            there are none.
+        live: A language model to ask as well, once per split.
         n_seeds: Students trained per split, at least 1.
-        seed: The first of their seeds.
-        progress: Called with the number of trainings done and of all trainings.
-
-    Returns:
-        One row for the answers, named after the model that gave them, and one for the students.
+        seed: The first of their seeds, and that of the bootstrap.
+        n_bootstrap: Resamples of the architectures behind each interval.
+        against: The row that the others are compared with.
+        extended: Whether to add what was tried beyond the plan.
+        progress: Called with the number of steps done and of all steps.
 
     Raises:
-        InputError: If the task has no recorded answers.
-        MissingExtraError: If torch or scipy is not installed.
+        InputError: If the task has no figures or splits, or there is no row `against`.
+        PredictorError: If a predictor does not give one finite score per architecture.
+        MissingExtraError: If scikit-learn is not installed, or torch is not and there are students to teach.
     """
     task = load_task(task)
     seeds = range(integer("seed", seed, 0, 2**32), seed + integer("n_seeds", n_seeds, 1, 1000))
     answers = recorded_answers(task)
-    splits = list(task.splits or {})
-    from_answers, from_students = [], []
-    n_trainings = len(splits) * (len(distill.SIZES) * distill.N_FOLDS + len(seeds))
-    for number, split in enumerate(splits):
-        offset = number * n_trainings // len(splits)
-        of_split = answers.of_split(split)
-        tested = task.held_out(split)
-        from_answers.append([_figures(_answers_about(of_split, tested), tested)])
-        students = _students(task, of_split, tested, seeds, _shifted(progress, offset, n_trainings))
-        from_students.append([_figures(scores, tested) for scores in students])
-    model = str(answers.header.get("model", "recorded answers"))
-    return [_row(f"LLM-PP: {model}", from_answers), _row("LLM-Distill-PP: student", from_students)]
+    exams = set_exams(task, answers)
+    steps = Steps(len(exams), progress)
+    lineup = _lineup(exams, live, answers, seeds, steps, extended=extended)
+    return _grade(task, exams, lineup, steps, against=against, n_bootstrap=n_bootstrap, seed=seed)
 
 
-def _shifted(progress: Progress, offset: int, total: int) -> Progress:
-    """Reports the progress of a part as that of the whole."""
-    return lambda done, _total: progress(offset + done, total)
+def compare(
+    task: str | Path | Task,
+    predictors: Mapping[str, Predict],
+    *,
+    against: str,
+    n_bootstrap: int = 2000,
+    seed: int = 0,
+    progress: Progress = lambda _done, _total: None,
+) -> ReportCard:
+    """Measures predictors of one's own, and no others.
 
-
-def recorded_answers(task: Task) -> Answers:
-    """Reads the answers that ship with a task.
+    Args:
+        task: A task with figures and splits.
+        predictors: By the name of their row; each predicts an `Exam`, `(n,)` or `(n_seeds, n)`.
+        against: The row that the others are compared with.
+        n_bootstrap: Resamples of the architectures behind each interval.
+        seed: Seed of the bootstrap.
+        progress: Called with the number of splits done and of all splits.
 
     Raises:
-        InputError: If none ship.
+        InputError: If the task has no figures or splits, or there is no row `against`.
+        PredictorError: If a predictor does not give one finite score per architecture.
     """
+    task = load_task(task)
+    exams = set_exams(task, None)
+    lineup, steps = Lineup(dict(predictors)), Steps(len(exams), progress)
+    return _grade(task, exams, lineup, steps, against=against, n_bootstrap=n_bootstrap, seed=seed)
+
+
+def _grade(
+    task: Task,
+    exams: Sequence[Exam],
+    lineup: Lineup,
+    steps: Steps,
+    *,
+    against: str,
+    n_bootstrap: int,
+    seed: int,
+) -> ReportCard:
+    seed, n_bootstrap = integer("seed", seed, 0, 2**32), integer("n_bootstrap", n_bootstrap, 1, 100_000)
+    if against not in lineup.names:
+        raise unknown("row", against, lineup.names)
+    predictions = [_sit(lineup, exam, steps) for exam in exams]
+    copies = resample(len(task.figures), n_bootstrap, seed=seed)
+    splits = tuple(exam.split for exam in exams)
+    key = make_key(task, splits, copies)
+    return ReportCard(
+        task=task.name,
+        metric=task.metric,
+        rows=mark(predictions, key, against=against),
+        against=against,
+        noise_ceiling=measure_noise(task, splits, key, copies),
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        splits=splits,
+        key=key,
+        architectures=tuple(figures.architecture for figures in task.figures),
+    )
+
+
+def average(cards: Sequence[ReportCard]) -> ReportCard:
+    """Averages the figures of tasks that trained the same architectures, resample by resample.
+
+    Args:
+        cards: Cards of the same settings; rows that one of them lacks are left out.
+
+    Raises:
+        InputError: If there are none, or they differ in architectures, metric or settings.
+    """
+    settings = [
+        (one.architectures, one.metric, one.against, one.n_bootstrap, one.seed, one.n_seeds) for one in cards
+    ]
+    if not cards or any(some != settings[0] for some in settings):
+        raise InputError(
+            f"cannot average the cards of {[one.task for one in cards]}: they need the same architectures, "
+            "metric and row to compare with, and the same `n_bootstrap`, `seed` and `n_seeds`"
+        )
+    key = join([one.key for one in cards])
+    return replace(
+        cards[0],
+        task=", ".join(one.task for one in cards),
+        rows=mark(_common_predictions(cards), key, against=cards[0].against),
+        noise_ceiling=None,
+        splits=tuple(f"{one.task} {split}" for one in cards for split in one.splits),
+        key=key,
+    )
+
+
+def _common_predictions(cards: Sequence[ReportCard]) -> list[dict[str, Floats]]:
+    """Predictions of the rows that every card has, split by split."""
+    of_cards = [{row.predictor: row.predictions for row in card.rows} for card in cards]
+    common = [name for name in of_cards[0] if all(name in rows for rows in of_cards)]
+    return [
+        {name: rows[name][number] for name in common}
+        for card, rows in zip(cards, of_cards, strict=True)
+        for number in range(len(card.splits))
+    ]
+
+
+def recorded_answers(task: Task) -> Answers | None:
+    """Reads the answers that ship with a task; None if none do."""
     path = asset("answers", f"{task.name}.jsonl")
-    if not path.is_file():
-        raise InputError(f"no recorded answers ship for the task {task.name!r}")
-    return read_answers(path)
+    return read_answers(path) if path.is_file() else None
 
 
-def _answers_about(answers: Answers, tested: Sequence[Figures]) -> Floats:
-    known = {row.architecture: row.answer for row in answers.rows}
-    return np.array([known[figures.architecture] for figures in tested])
+def _lineup(
+    exams: Sequence[Exam],
+    live: Live | None,
+    answers: Answers | None,
+    seeds: range,
+    steps: Steps,
+    *,
+    extended: bool,
+) -> Lineup:
+    models: dict[str, Predict] = {}
+    students = None
+    if answers and all(exam.answers is not None for exam in exams):
+        models[f"LLM-PP: {answers.header.get('model', 'recorded answers')}"] = _recorded
+        if all(exam.pool and len(exam.pool.rows) >= _FEWEST_POOL for exam in exams):
+            students = Students(seeds, steps)
+    if live:
+        models[f"LLM-PP live: {live.name}"] = partial(_ask, live)
+    others = (Students(seeds, steps, "per-layer"),) if extended and students else ()
+    taught = [students, *others] if students else []
+    steps.total = len(exams) * (1 + sum(one.n_steps for one in taught))
+    return line_up(exams[0], models, students, others if extended else None)
 
 
-def _students(
-    task: Task, answers: Answers, tested: Sequence[Figures], seeds: range, progress: Progress
-) -> list[Floats]:
-    """Trains students on the answers about all but the tested, and returns their scores of the tested."""
-    held_out = {figures.architecture for figures in tested}
-    pool = Answers(answers.header, tuple(row for row in answers.rows if row.architecture not in held_out))
-    features = task.space.features(pool.architectures)
-    choice = distill.choose(features, pool.values, progress=progress)
-    test_features = task.space.features([f.architecture for f in tested]).astype(np.float64)
-    scores = []
-    for number, seed in enumerate(seeds, 1):
-        scores.append(distill.fit(features, pool.values, choice.hidden, seed=seed).predict(test_features))
-        progress(len(distill.SIZES) * distill.N_FOLDS + number, 0)
-    return scores
+def _recorded(exam: Exam) -> Floats:
+    if exam.answers is None:
+        raise InputError(f"there are no answers of the split {exam.split!r}")
+    return exam.answers
 
 
-def _figures(scores: Floats, tested: Sequence[Figures]) -> tuple[float, float]:
-    """Mean absolute error and Kendall's tau-b."""
-    truth = np.array([figures.valid_score for figures in tested])
-    tau = require("scipy.stats", "train").kendalltau(scores, truth).statistic
-    return float(np.abs(scores - truth).mean()), float(tau)
+def _ask(live: Live, exam: Exam) -> Floats:
+    return live.ask(exam.task, exam.demonstrations, exam.architectures)
 
 
-def _row(predictor: str, figures: list[list[tuple[float, float]]]) -> Row:
-    """Averages `(n_splits, n_seeds, 2)` over splits, then over seeds."""
-    by_seed = np.array(figures).mean(axis=0)
-    n_seeds = len(by_seed)
-    spread: Any = by_seed.std(axis=0, ddof=1) if n_seeds > 1 else np.zeros(2)
-    mae, tau = by_seed.mean(axis=0)
-    return Row(predictor, float(mae), float(spread[0]), float(tau), float(spread[1]), n_seeds)
+def _sit(lineup: Lineup, exam: Exam, steps: Steps) -> dict[str, Floats]:
+    predictions = lineup.sit(exam)
+    steps.reach(steps.done + 1)
+    return predictions
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes `{"mae": {"mean": 1, "low": 0}}` as `{"mae": 1, "mae_low": 0}`."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            inner = _flat(value).items()
+            flat |= {
+                name if key == "mean" else f"{name}_{key.removesuffix('_mean')}": it for key, it in inner
+            }
+        else:
+            flat[name] = value
+    return flat

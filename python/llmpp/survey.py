@@ -1,8 +1,8 @@
 """Asks a language model about many architectures, and again about those that it left out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ class SurveySettings:
 
     Attributes:
         parts: What the prompt holds.
+        names: Other names for hyperparameters and 'gflops' in the prompt.
         batch_size: Architectures per prompt; None for 150, or as many as the model's context holds.
         max_attempts: How often an architecture is asked about until there is an answer.
         shuffle_demonstrations: Show the demonstrations in another order to each sample but the first.
@@ -39,6 +40,7 @@ class SurveySettings:
     """
 
     parts: PromptParts = field(default_factory=PromptParts)
+    names: Mapping[str, str] = field(default_factory=dict)
     batch_size: int | None = None
     max_attempts: int = 3
     shuffle_demonstrations: bool = False
@@ -89,10 +91,11 @@ def _nanmean(samples: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What a survey will take, before anything is sent. Re-asking and thinking come on top.
+class Quote:
+    """What surveys will take, before anything is sent. Re-asking and thinking come on top.
 
     Attributes:
+        model: Whom they ask.
         n_architectures: Architectures to ask about.
         n_cached: Replies that are in the cache.
         n_calls: Requests to send.
@@ -102,6 +105,7 @@ class Estimate:
         usd: About so many dollars; None where the price is unknown.
     """
 
+    model: str
     n_architectures: int
     n_cached: int
     n_calls: int
@@ -109,6 +113,27 @@ class Estimate:
     output_tokens: int
     most_input_tokens: int
     usd: float | None
+
+    def __add__(self, other: "Quote") -> "Quote":
+        """The quote of two surveys of one model."""
+        usd = None if self.usd is None or other.usd is None else self.usd + other.usd
+        return Quote(
+            self.model,
+            self.n_architectures + other.n_architectures,
+            self.n_cached + other.n_cached,
+            self.n_calls + other.n_calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.most_input_tokens + other.most_input_tokens,
+            usd,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Lists the fields by name, with a note on what they leave out."""
+        note = "estimates; re-asking what a reply lacks, and thinking, come on top"
+        if self.usd is None:
+            note += f"; the price of {self.model} is unknown: give `usd_per_mtok`, for input and output"
+        return {**asdict(self), "note": note}
 
 
 @dataclass
@@ -194,14 +219,15 @@ class Survey:
             for thread in self._open_threads()
         ]
 
-    def estimate(self) -> Estimate:
+    def quote(self) -> Quote:
         """Counts what is to be sent, and what it will cost."""
         n_before = self.model.usage.n_cached
         asked = self.open_questions()
         input_tokens = sum(count_tokens(question.prompt) for question, _ in asked)
         output_tokens = sum(TOKENS_PER_ANSWER * len(architectures) for _, architectures in asked)
         price = self.model.price
-        return Estimate(
+        return Quote(
+            self.model.settings.model,
             len(self.distinct),
             self.model.usage.n_cached - n_before,
             len(asked),
@@ -235,9 +261,14 @@ class Survey:
         return [self.shown[place] for place in draw.permutation(len(self.shown))]
 
     def _prompt(self, demonstrations: Sequence[Figures], architectures: Sequence[Architecture]) -> str:
-        is_structured = self.model.settings.structured
-        parts = self.settings.parts
-        return build_prompt(self.task, demonstrations, architectures, parts=parts, structured=is_structured)
+        return build_prompt(
+            self.task,
+            demonstrations,
+            architectures,
+            parts=self.settings.parts,
+            names=self.settings.names,
+            structured=self.model.settings.structured,
+        )
 
     def _question(self, thread: _Thread) -> Question:
         prompt = self._prompt(thread.demonstrations, [self.distinct[place] for place in thread.places])

@@ -1,5 +1,6 @@
 """The verbs that ask a language model: `predict`, `label`, `check`; and `cache`."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from llmpp.architecture import Architecture, read_architectures
+from llmpp.architecture import read_architectures
 from llmpp.cli.console import (
     FAILED,
+    ProgressLine,
     command_line,
     describe_usage,
     log,
@@ -19,16 +21,13 @@ from llmpp.cli.console import (
     plain,
     print_json,
     print_report,
-    spending_line,
 )
-from llmpp.cli.options import Cache, Json, NoSeed, Seed, Split, TaskName, llm_options, survey_settings
+from llmpp.cli.options import Cache, DryRun, Json, NoSeed, Seed, Split, TaskName, llm_options, survey_settings
 from llmpp.errors import InputError
 from llmpp.task import load_task
 
 if TYPE_CHECKING:
     from llmpp.llm_predictor import LlmPredictor
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and price, and send nothing.")]
 
 cache = typer.Typer(help="The replies that are kept, so that nothing is paid twice.", no_args_is_help=True)
 
@@ -40,9 +39,9 @@ def open_predictor(
     """Yields a predictor that shows on stderr what is spent."""
     from llmpp.llm_predictor import LlmPredictor
 
-    with spending_line("asking") as on_reply:
+    with ProgressLine("asking") as line:
         settings = survey_settings(survey, seed)
-        predictor = LlmPredictor(task, split=split, settings=settings, on_reply=on_reply, **llm)
+        predictor = LlmPredictor(task, split=split, settings=settings, on_reply=line.spend, **llm)
         try:
             yield predictor
         except KeyboardInterrupt:
@@ -65,7 +64,7 @@ def predict(
     asked = [architecture for path in architectures for architecture in read_architectures(path)]
     with open_predictor(task, split, seed, llm, survey) as predictor:
         if dry_run:
-            print_report(_estimate(predictor, asked), as_json=as_json)
+            print_report(predictor.survey(asked).quote().to_dict(), as_json=as_json)
             return
         outcome = predictor.survey(asked).run()
     rows = [
@@ -83,7 +82,7 @@ def predict(
 
 
 def _number(value: float) -> float | None:
-    return None if value != value else float(value)  # noqa: PLR0124 - NaN is what differs from itself
+    return None if math.isnan(value) else float(value)
 
 
 def _print_predictions(rows: Sequence[dict[str, Any]], predictor: "LlmPredictor") -> None:
@@ -93,14 +92,6 @@ def _print_predictions(rows: Sequence[dict[str, Any]], predictor: "LlmPredictor"
         table.add_row(str(number), *figures)
     out.print(table)
     out.print(describe_usage(predictor.usage), soft_wrap=True)
-
-
-def _estimate(predictor: "LlmPredictor", architectures: Sequence[Architecture]) -> dict[str, Any]:
-    estimate = asdict(predictor.survey(architectures).estimate())
-    note = "estimates; re-asking what a reply lacks, and thinking, come on top"
-    if estimate["usd"] is None:
-        note += f"; the price of {predictor.name} is unknown: give `--usd-per-mtok IN OUT`"
-    return {"model": predictor.name, **estimate, "note": note}
 
 
 @llm_options()
@@ -137,7 +128,7 @@ def label(
     asked = read_architectures(architectures) if architectures else sample_unlabelled(found, n, seed=seed)
     with open_predictor(task, split, seed, llm, survey) as predictor:
         if dry_run:
-            print_report(_estimate(predictor, asked), as_json=as_json)
+            print_report(predictor.survey(asked).quote().to_dict(), as_json=as_json)
             return
         if export is not None:
             n_questions = export_questions(predictor.survey(asked), export, split=split)

@@ -3,8 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,12 +12,17 @@ from rich.console import Console
 from llmpp.endpoint import hide_password
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.table import Table
+
     from llmpp.budget import Usage
 
 DONE, FAILED, WRONG_USE, INFEASIBLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 log = Console(stderr=True)
 out = Console()
+#: Tables are this wide also on a narrower terminal: lines that break are easier to read than cells that do.
+TABLE_WIDTH = 160
 
 
 def fail(error: object, code: int) -> NoReturn:
@@ -35,6 +39,11 @@ def plain(text: str) -> str:
 def print_json(content: Mapping[str, Any]) -> None:
     """Prints the one line that --json promises."""
     sys.stdout.write(json.dumps(content) + "\n")
+
+
+def print_table(table: "Table") -> None:
+    """Prints a table without breaking its cells."""
+    Console(width=max(out.width, TABLE_WIDTH)).print(table)
 
 
 def command_line() -> str:
@@ -55,27 +64,36 @@ def print_report(report: Mapping[str, Any], output: Path | None = None, *, as_js
         out.print(f"written: {plain(str(output))}", soft_wrap=True)
 
 
-@contextmanager
-def progress_line(what: str) -> Iterator[Callable[[int, int], object]]:
-    """Yields a callback (done, total) that shows a progress bar on stderr, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    from rich.progress import Progress
+class ProgressLine:
+    """One line on stderr: steps of a long task, and what a language model has cost; only on a terminal."""
 
-    with Progress(console=log, transient=True) as bar:
-        line = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(line, completed=done, total=total)
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._bar: RichProgress | None = None
 
+    def __enter__(self) -> "ProgressLine":
+        if sys.stderr.isatty():
+            from rich.progress import Progress
 
-@contextmanager
-def spending_line(what: str) -> "Iterator[Callable[[Usage], object]]":
-    """Yields a callback that shows calls, cost and cache hits on stderr, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _usage: None
-        return
-    with log.status(what) as line:
-        yield lambda usage: line.update(f"{what}: {describe_usage(usage)}")
+            self._bar = Progress(console=log, transient=True)
+            self._bar.add_task(self.what, total=None)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def step(self, done: int, total: int) -> None:
+        """Shows how far the task is."""
+        if self._bar:
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+
+    def spend(self, usage: "Usage") -> None:
+        """Shows calls, cost and replies from the cache."""
+        if self._bar:
+            text = f"{self.what}: {plain(describe_usage(usage))}"
+            self._bar.update(self._bar.task_ids[0], description=text)
 
 
 def describe_usage(usage: "Usage") -> str:

@@ -1,38 +1,171 @@
 """The verbs `evaluate` and `tasks`."""
 
+import math
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Annotated, Any
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.table import Table
 
-from llmpp.cli.console import out, plain, print_json, progress_line
-from llmpp.cli.options import Json, NoSeed, Seed, TaskName
+from llmpp.cli.console import (
+    ProgressLine,
+    describe_usage,
+    log,
+    out,
+    plain,
+    print_json,
+    print_report,
+    print_table,
+)
+from llmpp.cli.options import DryRun, Json, NoSeed, Seed, llm_options, survey_settings
 from llmpp.errors import InputError
 from llmpp.predictor import hardware_names, load_latency, load_predictor
 from llmpp.task import load_task, task_names
 
+if TYPE_CHECKING:
+    from llmpp.budget import Usage
+    from llmpp.probes import Inquiry
+    from llmpp.report_card import Live, ReportCard
+    from llmpp.resampling import Estimate
 
+_LIVE_ONLY = "`--probe` and `--dry-run`"
+#: The measures of a table, and those that are shown with their interval; --json has all.
+_WHOLE = ("mae", "kendall_tau")
+_SHOWN = {
+    "mae": "MAE",
+    "kendall_tau": "Kendall tau-b",
+    "kendall_tau_random_ties": "tau, ties at random",
+    "spearman": "Spearman",
+    "regret_1": "regret of 1",
+    "regret_3": "of 3",
+}
+
+
+@llm_options()
 def evaluate(
-    task: TaskName,
+    task: Annotated[list[str], typer.Option(help="A task with figures; several: each, and their mean.")],
+    llm: dict[str, Any],
+    survey: dict[str, Any],
     n_seeds: Annotated[int, typer.Option(help="Students trained per split, on seeds from --seed on.")] = 5,
+    n_bootstrap: Annotated[int, typer.Option(help="Resamples of the architectures behind intervals.")] = 2000,
+    against: Annotated[str | None, typer.Option(help="The row that the others are compared with.")] = None,
+    extended: Annotated[bool, typer.Option("--extended", help="Add what was tried beyond the plan.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask a live model with one thing in the prompt changed at a time.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw predicted against trained as PATH.png and PATH.svg.")
+    ] = None,
+    dry_run: DryRun = False,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Measure what recorded answers and their students are worth on architectures trained from scratch."""
+    """Measure what predictors are worth on trained architectures; name a --model to ask it, too."""
     from llmpp import report_card
 
-    with progress_line("training students") as progress:
-        rows = report_card.evaluate(task, n_seeds=n_seeds, seed=seed, progress=progress)
+    with ProgressLine("evaluating") as line:
+        inquiry = _inquiry(llm, survey, seed, line.spend)
+        if (probe or dry_run) and inquiry is None:
+            raise InputError(f"{_LIVE_ONLY} are about a live model: name it by --model or --base-url")
+        if dry_run and inquiry:
+            print_report(_quote(task, inquiry, is_probing=probe), as_json=as_json)
+            return
+        settings: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed}
+        if not (probe and inquiry):
+            settings |= {
+                "n_seeds": n_seeds,
+                "extended": extended,
+                "progress": line.step,
+                "live": _live(inquiry),
+            }
+            settings |= {"against": against} if against else {}
+        cards = [_card(name, inquiry if probe else None, settings) for name in task]
+    mean = report_card.average(cards) if len(cards) > 1 else cards[0]
+    if plot:
+        _draw(mean, plot)
+    usage = inquiry.model.usage if inquiry else None
     if as_json:
-        print_json({"task": task, "rows": [asdict(row) for row in rows]})
+        several = {"cards": [card.to_dict() for card in cards]} if len(cards) > 1 else {}
+        print_json(mean.to_dict() | several | ({"usage": usage.to_dict()} if usage else {}))
         return
-    table = Table("predictor", "MAE", "Kendall tau-b", "seeds")
-    for row in rows:
-        mae, tau = f"{row.mae:.3f} ± {row.mae_std:.3f}", f"{row.kendall_tau:.3f} ± {row.kendall_tau_std:.3f}"
-        table.add_row(row.predictor, mae, tau, str(row.n_seeds))
-    out.print(table)
+    for card in [*cards, mean] if len(cards) > 1 else cards:
+        _print_card(card)
+    if usage:
+        out.print(describe_usage(usage), soft_wrap=True)
+
+
+def _card(task: str, probed: "Inquiry | None", settings: dict[str, Any]) -> "ReportCard":
+    from llmpp import probes, report_card
+
+    if probed:
+        return probes.probe_model(task, probed, **settings)
+    return report_card.evaluate(task, **settings)
+
+
+def _live(inquiry: "Inquiry | None") -> "Live | None":
+    from llmpp.report_card import Live
+
+    return Live(inquiry.model.settings.model, inquiry.ask) if inquiry else None
+
+
+def _quote(tasks: list[str], inquiry: "Inquiry", *, is_probing: bool) -> dict[str, Any]:
+    from llmpp.probes import quote_inquiry
+
+    quotes = [quote_inquiry(name, inquiry, is_probing=is_probing) for name in tasks]
+    return reduce(add, quotes).to_dict()
+
+
+def _draw(card: "ReportCard", stem: Path) -> None:
+    from llmpp.scatter import draw
+
+    files = [str(path) for path in draw(card, stem)]
+    log.print(f"written: {plain(', '.join(files))}", soft_wrap=True)
+
+
+def _inquiry(
+    llm: dict[str, Any], survey: dict[str, Any], seed: int, on_reply: "Callable[[Usage], object]"
+) -> "Inquiry | None":
+    """The live model that the options name; None if they name none."""
+    if not llm and not survey:
+        return None
+    if not {"model", "base_url"} & set(llm):
+        raise InputError("options of a language model are given, but no --model or --base-url")
+    from llmpp.llm import open_model
+    from llmpp.probes import Inquiry
+
+    return Inquiry(open_model(on_reply=on_reply, **llm), survey_settings(survey, seed), seed=seed)
+
+
+def _print_card(card: "ReportCard") -> None:
+    table = Table("predictor", *_SHOWN.values(), "MAE less reference's", title=_title(card), box=SIMPLE)
+    for row in card.rows:
+        figures = [_estimate(row.measures[name], is_whole=name in _WHOLE) for name in _SHOWN]
+        table.add_row(plain(row.predictor), *figures, _estimate(row.difference["mae"], is_whole=True))
+    print_table(table)
+    if card.noise_ceiling:
+        tau, mae = (
+            _estimate(one, is_whole=True) for one in (card.noise_ceiling.kendall_tau, card.noise_ceiling.mae)
+        )
+        out.print(f"noise ceiling, validation against test score: tau-b {tau}, MAE {mae}", soft_wrap=True)
+
+
+def _title(card: "ReportCard") -> str:
+    return (
+        f"{card.task}: means over {len(card.splits)} splits, bootstrap 95% intervals over architectures; "
+        f"reference: {card.against}"
+    )
+
+
+def _estimate(one: "Estimate", *, is_whole: bool) -> str:
+    """Writes a figure, with its interval if asked; '-' if it is not defined."""
+    if math.isnan(one.mean):
+        return "-"
+    interval = f" ({one.low:.3f} to {one.high:.3f})" if is_whole else ""
+    return f"{one.mean:.3f}{interval}"
 
 
 def tasks(_seed: NoSeed = 0, as_json: Json = False) -> None:

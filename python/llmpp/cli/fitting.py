@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmpp.cli.console import command_line, log, print_report, progress_line
+from llmpp.cli.console import ProgressLine, command_line, log, print_report
 from llmpp.cli.options import Date, Json, NoSeed, Output, Seed, TaskName
 from llmpp.task import load_task
 
@@ -26,7 +26,7 @@ def distill(
     """Distil a language model's answers into a student that costs nothing to ask."""
     from llmpp.distill import distill_file
 
-    with progress_line("training students") as progress:
+    with ProgressLine("training students") as line:
         report = distill_file(
             answers,
             output,
@@ -35,7 +35,7 @@ def distill(
             seed=seed,
             command=command_line(),
             date=date,
-            progress=progress,
+            progress=line.step,
         )
     print_report(report, output, as_json=as_json)
 

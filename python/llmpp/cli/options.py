@@ -20,6 +20,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of all random choices.")
 NoSeed = Annotated[int, typer.Option("--seed", help="Accepted by every verb; here nothing is random.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 Date = Annotated[str | None, typer.Option("--date", help="Date to record, YYYY-MM-DD; today by default.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and price, and send nothing.")]
 Split = Annotated[
     str, typer.Option("--split", help="The demonstrations that prompts show: a split of the task, or 'all'.")
 ]
