@@ -205,6 +205,35 @@ def test_cost_of_a_lone_number_is_wrong_use(text: str, llmpp_command: Command) -
 
 
 @pytest.mark.usefixtures("is_quick")
+def test_evaluate_prints_a_card_per_task_and_their_mean(llmpp_command: Command) -> None:
+    arguments = ["evaluate", "--task", "wmt14.en-de", "--task", "wmt19.en-de", "--n-seeds", "1"]
+    arguments += ["--n-bootstrap", "10", "--against", "supernet hat + line"]
+    code, out, err = llmpp_command(*arguments, "--json", "--plot", "cards/card")
+    content = last_line(out)
+    rows = {row["predictor"]: row for row in content["rows"]}
+    of_tasks = [{row["predictor"]: row for row in card["rows"]} for card in content["cards"]]
+    assert code == 0
+    assert [card["task"] for card in content["cards"]] == ["wmt14.en-de", "wmt19.en-de"]
+    for name in ("line in FLOPs", "LLM-PP: claude (version not recorded)"):
+        expected = sum(card[name]["mae"]["mean"] for card in of_tasks) / 2
+        assert rows[name]["mae"]["mean"] == pytest.approx(expected)
+    assert rows["supernet hat + line"]["difference"]["mae"]["mean"] == 0
+    assert rows["mean of the demonstrations"]["kendall_tau"]["mean"] is None
+    assert Path("cards/card.png").read_bytes()[:4] == b"\x89PNG"
+    assert b"<svg" in Path("cards/card.svg").read_bytes()
+    assert "cards/card.png" in err
+
+
+@pytest.mark.usefixtures("is_quick")
+def test_evaluate_without_json_prints_a_table_with_intervals(llmpp_command: Command) -> None:
+    code, out, _ = llmpp_command("evaluate", "--task", "wmt14.en-de", "--n-seeds", 1, "--n-bootstrap", 200)
+    assert code == 0
+    assert re.search(r"supernet neuron_wise_mos \+ line +0\.148 \(0\.\d+ to 0\.\d+\) +0\.794 ", out)
+    assert re.search(r"mean of the demonstrations +0\.568 \(.*?\) +- ", out)
+    assert "noise ceiling, validation against test score: tau-b 0.720" in out
+
+
+@pytest.mark.usefixtures("is_quick")
 def test_distill_reports_and_writes_a_student_that_search_takes(llmpp_command: Command) -> None:
     answers = answers_file(Path("answers.jsonl"))
     arguments = ["distill", answers, "--task", "wmt14.en-de", "-o", "my/student", "--seed", "4"]

@@ -52,12 +52,14 @@ def command_line() -> str:
 
 
 def print_report(report: Mapping[str, Any], output: Path | None = None, *, as_json: bool) -> None:
-    """Prints named values, and the file that was written."""
+    """Prints named values that there are, and the file that was written."""
     if as_json:
         print_json({**report, "output": str(output)} if output else report)
         return
     width = max(20, *(len(name) for name in report))
     for name, value in report.items():
+        if value is None:
+            continue
         text = f"{value:.4f}" if isinstance(value, float) else plain(str(value))
         out.print(f"{name:>{width}} {text}", soft_wrap=True)
     if output:
