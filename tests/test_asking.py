@@ -44,8 +44,8 @@ def test_predict_prints_an_estimate_for_each_architecture(
     ]
     assert content["usage"]["n_calls"] == 1
     again = llmpp_command("predict", "two.json", "one.yml", *to(stand_in))
-    assert "0 calls" in again.out
-    assert "1 replies from the cache" in again.out
+    assert "calls: 0" in again.out
+    assert "from the cache: 1" in again.out
     assert len(stand_in.bodies) == 1
 
 
@@ -116,6 +116,20 @@ def test_label_stops_at_its_budget_and_goes_on_later(
     result = llmpp_command(*arguments)
     assert (result.code, last_line(result.out)["n_answers"]) == (0, 6)
     assert len(stand_in.bodies) == 3
+
+
+def test_no_file_of_answers_is_claimed_where_there_are_none(
+    stand_in: StandIn, tmp_path: Path, llmpp_command: Command
+) -> None:
+    stand_in.answer = lambda _body: "no idea"
+    ended = llmpp_command("label", *to(stand_in), "--n", 2, "-o", "answers.jsonl")
+    assert ended.code == 1
+    assert "written" not in ended.out
+    assert not (tmp_path / "answers.jsonl").exists()
+    stand_in.answer = lambda _body: Response("{}", 401)
+    assert llmpp_command("label", *to(stand_in), "--n", 3, "-o", "answers.jsonl").code == 1
+    lines = (tmp_path / "answers.jsonl.runs.jsonl").read_text().splitlines()
+    assert [json.loads(line)["status"] for line in lines] == ["incomplete", "rejected"]
 
 
 def test_label_does_not_replace_the_answers_of_another_model(
@@ -197,7 +211,12 @@ FAULTS = {
     "no such model": ([], Response('{"error": {"message": "no"}}', 404), "check `model`"),
     "too long": ([], Response('{"error": {"message": "context length"}}', 400), "context"),
     "a web page": ([], Response("<html>", content_type="text/html"), "it often ends in /v1"),
-    "prose": ([], "What a lovely Transformer!", "0 of 2 answers in 'What a lovely"),
+    "prose": (
+        [],
+        "What a lovely Transformer!",
+        "0 of 2 answers (1 is absent, 2 is absent) in 'What a lovely",
+    ),
+    "out of range": ([], "1 2.5\n2 25.1", "1 of 2 answers (1 is out of range)"),
 }
 
 
@@ -316,4 +335,6 @@ def test_ctrl_c_keeps_what_had_arrived(stand_in: StandIn, tmp_path: Path) -> Non
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "replies that had arrived are kept" in error
+    record = json.loads((tmp_path / "a.runs.jsonl").read_text())
+    assert (record["status"], record["usage"]["n_calls"]) == ("interrupted", 2)
     assert n_kept(cache) == 2

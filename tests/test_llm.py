@@ -190,7 +190,7 @@ def test_a_reply_without_answers_is_asked_again(reply: Any, ask: Ask, stand_in: 
 def test_after_all_attempts_the_error_says_who_has_no_answer(reply: Any, ask: Ask, stand_in: StandIn) -> None:
     stand_in.answer = reply
     with pytest.raises(
-        MissingAnswersError, match="left them out of 2 replies; raise `max_attempts`"
+        MissingAnswersError, match="6 .* in the last replies of gpt-4.1.*Raise `max_attempts`"
     ) as error:
         ask(max_attempts=2).predict(ASKED)
     assert error.value.missing == tuple(range(6))
@@ -313,6 +313,52 @@ def test_dollars_and_tokens_are_never_passed(max_concurrency: int, ask: Ask, sta
         assert usage.input_tokens + usage.output_tokens <= budget.get("max_tokens_total", 1e9)
         limits = [body["max_tokens"] for body in stand_in.bodies]
         assert all(limit * 8 / 1e6 <= 0.05 or limit <= 25_000 for limit in limits)
+
+
+def test_retries_count_against_the_number_of_calls(ask: Ask, stand_in: StandIn) -> None:
+    stand_in.answer = status(503)
+    predictor = ask(batch_size=1, max_calls=4, max_retries=2, max_concurrency=2)
+    with pytest.raises(
+        MissingAnswersError, match="2 requests failed.*; the next request could pass the budget"
+    ):
+        predictor.predict(ASKED)
+    usage = predictor.usage
+    assert len(stand_in.bodies) == usage.n_failed + usage.n_retries == 4
+    stand_in.plan, stand_in.answer = [status(503), status(429)], in_context
+    predictor = ask(batch_size=6, max_calls=3, max_retries=2)
+    assert len(predictor.predict(ASKED)) == 6
+    assert (predictor.usage.n_calls, predictor.usage.n_retries) == (1, 2)
+
+
+def cut_short(text: str) -> Callable[[dict[str, Any]], Response]:
+    def answer(body: dict[str, Any]) -> Response:
+        content = json.loads(completion(text, body).get_data())
+        content["choices"][0]["finish_reason"] = "length"
+        return Response(json.dumps(content), content_type="application/json")
+
+    return answer
+
+
+def test_what_is_whole_in_a_reply_that_was_cut_is_kept(ask: Ask, stand_in: StandIn) -> None:
+    stand_in.plan = [cut_short("1 25.11\n2 25.22\n3 25.3")]
+    predictor = ask()
+    assert predictor.predict(ASKED)[:2].tolist() == [25.11, 25.22]
+    assert predictor.usage.n_cut == 1
+    assert len(stand_in.prompts[1].split("# Architectures to score\n")[1].splitlines()) == 4
+    stand_in.plan = [cut_short('{"estimates": [{"number": 1, "estimate": 25.11}, {"number": 2, "esti')]
+    assert ask(temperature=1).predict(ASKED)[0] == 25.11
+    stand_in.answer = cut_short("1 25")
+    with pytest.raises(
+        MissingAnswersError, match=r"6 absent \(reply cut\) in the last .*`max_output_tokens`"
+    ):
+        ask(temperature=0.5).predict(ASKED)
+
+
+def test_at_temperature_zero_a_useless_reply_is_not_paid_for_again(ask: Ask, stand_in: StandIn) -> None:
+    stand_in.answer = lines("no")
+    with pytest.raises(MissingAnswersError):
+        ask(temperature=0).predict(ASKED)
+    assert len(stand_in.bodies) == 1
 
 
 def test_what_may_be_on_the_bill_counts_against_the_budget(ask: Ask, stand_in: StandIn) -> None:

@@ -79,6 +79,25 @@ def test_what_cannot_be_read_with_certainty_is_missing(text: str, missing: tuple
     assert set(reply.estimates) | set(missing) == {1, 2, 3}
 
 
+def test_the_reason_is_told_for_each_number() -> None:
+    problems = read_reply("1 25.1\n2 24.5\n2 24.6\n3 99", 4, SHOWN).problems
+    assert problems == {2: "contradictory", 3: "out of range", 4: "absent"}
+
+
+def test_the_last_line_of_a_reply_that_was_cut_is_not_trusted() -> None:
+    assert read_reply("1 25.1\n2 24.5\n3 25", 3, SHOWN, is_cut=True).estimates == {1: 25.1, 2: 24.5}
+    assert read_reply("1 25.1\n2 24.5\n3 25\n", 3, SHOWN, is_cut=True).missing == ()
+
+
+@pytest.mark.parametrize(
+    "end", ["", '{"num', '{"number": 3, "estimate": 2', '{"number": 3, "estimate": 26}, oops']
+)
+def test_whole_entries_of_broken_json_are_read(end: str) -> None:
+    text = '{"estimates": [{"number": 1, "estimate": 25.1}, {"number": 2, "estimate": "24.5"}, ' + end
+    estimates = dict(read_reply(text, 3, SHOWN, is_cut=True).estimates)
+    assert estimates == {1: 25.1, 2: 24.5} | ({3: 26.0} if "oops" in end else {})
+
+
 def test_one_demonstration_gives_no_range_to_be_out_of() -> None:
     assert read_reply("1 900", 1, [25.0]).estimates == {1: 900.0}
 

@@ -21,7 +21,7 @@ class Budget:
 
     Attributes:
         max_usd: The most US dollars to spend on new replies.
-        max_calls: The most requests to send.
+        max_calls: The most requests to send, retries included.
         max_tokens_total: The most tokens to use, in and out.
 
     Raises:
@@ -53,6 +53,8 @@ class Usage:
         n_calls: Requests answered.
         n_cached: Replies found in the cache.
         n_failed: Requests without a reply.
+        n_retries: Further requests that the SDK sent for these.
+        n_cut: New replies that ended at the limit of their length.
         input_tokens: Tokens of new prompts.
         output_tokens: Tokens of new replies, thinking included.
         cached_input_tokens: Tokens of prompts whose reply was cached, where known.
@@ -64,6 +66,8 @@ class Usage:
     n_calls: int = 0
     n_cached: int = 0
     n_failed: int = 0
+    n_retries: int = 0
+    n_cut: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
@@ -77,6 +81,36 @@ class Usage:
 
 
 @dataclass
+class Attempts:
+    """How often one request is and may be sent.
+
+    Attributes:
+        most: How often it may be, retries included.
+        n_sent: How often it was.
+        n_refused: How often the endpoint answered with an error, which is not billed.
+    """
+
+    most: int
+    n_sent: int = 0
+    n_refused: int = 0
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The most that a request can cost.
+
+    Attributes:
+        input_tokens: Of its prompt.
+        output_tokens: Of its reply, which is limited to so many.
+        n_attempts: How often it may be sent.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    n_attempts: int
+
+
+@dataclass
 class Ledger:
     """Keeps spending within a budget, counting what requests in flight may still cost.
 
@@ -84,33 +118,58 @@ class Ledger:
         budget: The limits.
         price: Dollars per million tokens; None where unknown.
         usage: What was spent.
-        in_flight: The tokens (input, output) reserved for each request in flight.
-        lost: The same for requests whose reply never came, though it may be on the bill.
+        in_flight: What is reserved for requests that were sent.
+        lost: The tokens (input, output) of attempts without a reply that may be on the bill all the same.
     """
 
     budget: Budget
     price: Price | None
     usage: Usage = field(default_factory=Usage)
-    in_flight: list[tuple[int, int]] = field(default_factory=list)
+    in_flight: list[Reservation] = field(default_factory=list)
     lost: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._count_usd()
 
-    def room(self, input_tokens: int) -> float:
-        """Output tokens that a further request may have; infinite without a limit, negative: none at all."""
-        budget, usage = self.budget, self.usage
-        n_sent = usage.n_calls + usage.n_failed + len(self.in_flight)
-        if budget.max_calls is not None and n_sent >= budget.max_calls:
-            return -1.0
-        reserved = [*self.in_flight, *self.lost]
-        spent_in = usage.input_tokens + sum(tokens for tokens, _ in reserved) + input_tokens
-        spent_out = usage.output_tokens + sum(tokens for _, tokens in reserved)
+    def reserve(self, input_tokens: int, least: int, wanted: int, most_attempts: int) -> Reservation | None:
+        """Reserves the most that a request can cost; None if the budget has no room for it.
+
+        Args:
+            input_tokens: The most that its prompt can have.
+            least: Output tokens without which it is not worth sending.
+            wanted: Output tokens that it should be able to have.
+            most_attempts: How often the SDK would send it.
+        """
+        n_attempts = min(most_attempts, self._calls_left())
+        if n_attempts < 1:
+            return None
+        while n_attempts > 1 and self._room(input_tokens * n_attempts) < wanted * n_attempts:
+            n_attempts -= 1
+        room = self._room(input_tokens * n_attempts) / n_attempts
+        if room < min(least, wanted):
+            return None
+        reservation = Reservation(input_tokens, int(min(wanted, room)), n_attempts)
+        self.in_flight.append(reservation)
+        return reservation
+
+    def _calls_left(self) -> int:
+        if self.budget.max_calls is None:
+            return _MOST
+        n_sent = self.usage.n_calls + self.usage.n_failed + self.usage.n_retries
+        return self.budget.max_calls - n_sent - sum(one.n_attempts for one in self.in_flight)
+
+    def _room(self, input_tokens: int) -> float:
+        """Output tokens that fit beside so many input tokens; infinite without a limit."""
+        flying = [
+            (one.input_tokens * one.n_attempts, one.output_tokens * one.n_attempts) for one in self.in_flight
+        ]
+        spent_in = self.usage.input_tokens + sum(tokens for tokens, _ in [*flying, *self.lost]) + input_tokens
+        spent_out = self.usage.output_tokens + sum(tokens for _, tokens in [*flying, *self.lost])
         rooms = [math.inf]
-        if budget.max_tokens_total is not None:
-            rooms.append(budget.max_tokens_total - spent_in - spent_out)
-        if budget.max_usd is not None and self.price is not None:
-            left = budget.max_usd - self.price.usd(spent_in, spent_out)
+        if self.budget.max_tokens_total is not None:
+            rooms.append(self.budget.max_tokens_total - spent_in - spent_out)
+        if self.budget.max_usd is not None and self.price is not None:
+            left = self.budget.max_usd - self.price.usd(spent_in, spent_out)
             rooms.append(
                 left * 1e6 / self.price.output if self.price.output else math.copysign(math.inf, left)
             )
@@ -123,18 +182,26 @@ class Ledger:
         self.usage.cached_output_tokens += reply.output_tokens or 0
         self._count_usd()
 
-    def count_new(self, reply: "StoredReply", reserved: tuple[int, int]) -> None:
-        """Counts a new reply; what the endpoint did not count is counted as it was reserved."""
-        self.usage.n_calls += 1
-        self.usage.input_tokens += reserved[0] if reply.input_tokens is None else reply.input_tokens
-        self.usage.output_tokens += reserved[1] if reply.output_tokens is None else reply.output_tokens
-        self._count_usd()
+    def settle(self, reservation: Reservation, attempts: Attempts, reply: "StoredReply | None") -> None:
+        """Counts what became of a request instead of what was reserved for it.
 
-    def count_failed(self, reserved: tuple[int, int], *, is_maybe_billed: bool) -> None:
-        """Counts a request without a reply; what may be on the bill stays reserved."""
-        self.usage.n_failed += 1
-        if is_maybe_billed:
-            self.lost.append(reserved)
+        Tokens that the endpoint does not count are counted as they were reserved, and so are attempts that
+        ended without an answer of any kind: they may be on the bill.
+        """
+        self.in_flight.remove(reservation)
+        n_lost = attempts.n_sent - attempts.n_refused - (reply is not None)
+        self.lost += [(reservation.input_tokens, reservation.output_tokens)] * max(0, n_lost)
+        usage = self.usage
+        usage.n_retries += max(0, attempts.n_sent - 1)
+        if reply is None:
+            usage.n_failed += attempts.n_sent > 0
+            return
+        tokens = reply.input_tokens, reply.output_tokens
+        usage.n_calls += 1
+        usage.n_cut += reply.is_cut
+        usage.input_tokens += reservation.input_tokens if tokens[0] is None else tokens[0]
+        usage.output_tokens += reservation.output_tokens if tokens[1] is None else tokens[1]
+        self._count_usd()
 
     def _count_usd(self) -> None:
         if self.price is None:

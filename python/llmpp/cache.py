@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS replies (
     reply TEXT NOT NULL,
     input_tokens INTEGER,
     output_tokens INTEGER,
+    is_cut INTEGER NOT NULL,
     source TEXT NOT NULL,
     created TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
 ) WITHOUT ROWID
@@ -63,12 +64,14 @@ class StoredReply:
         text: The reply.
         input_tokens: Tokens of the prompt, if known.
         output_tokens: Tokens of the reply, thinking included, if known.
+        is_cut: Whether it ended at the limit of its length.
         source: 'api', or what it was imported from.
     """
 
     text: str
     input_tokens: int | None = None
     output_tokens: int | None = None
+    is_cut: bool = False
     source: str = "api"
 
 
@@ -110,10 +113,10 @@ class ReplyCache:
 
     def get(self, question: Question) -> StoredReply | None:
         """Finds a reply."""
-        sql = "SELECT reply, input_tokens, output_tokens, source FROM replies WHERE key = ?"
+        sql = "SELECT reply, input_tokens, output_tokens, is_cut, source FROM replies WHERE key = ?"
         with self._connect() as connection:
             row = connection.execute(sql, (question.key,)).fetchone()
-        return StoredReply(*row) if row else None
+        return StoredReply(row[0], row[1], row[2], bool(row[3]), row[4]) if row else None
 
     def put(self, question: Question, reply: StoredReply) -> bool:
         """Keeps a reply, on disk before this returns; one that is there already stays.
@@ -130,11 +133,12 @@ class ReplyCache:
             reply.text,
             reply.input_tokens,
             reply.output_tokens,
+            reply.is_cut,
             reply.source,
         )
         sql = (
             "INSERT OR IGNORE INTO replies (key, model, settings, sample, prompt, reply, input_tokens, "
-            "output_tokens, source) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "output_tokens, is_cut, source) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
         with self._connect() as connection:
             return connection.execute(sql, row).rowcount > 0

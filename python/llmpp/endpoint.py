@@ -5,12 +5,14 @@ The SDK retries and times out: there is no second loop around it.
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmpp.budget import Attempts
 from llmpp.cache import StoredReply
 from llmpp.errors import InputError, LlmError
 from llmpp.ranges import integer, positive
@@ -28,15 +30,7 @@ class RejectedError(LlmError):
 
 
 class FailedRequestError(LlmError):
-    """One request has no reply after the SDK's retries.
-
-    Attributes:
-        is_maybe_billed: Whether the endpoint may have worked on it all the same.
-    """
-
-    def __init__(self, message: str, *, is_maybe_billed: bool = False) -> None:
-        super().__init__(message)
-        self.is_maybe_billed = is_maybe_billed
+    """One request has no reply after the SDK's retries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +137,7 @@ class Endpoint:
     @cached_property
     def _client(self) -> "AsyncOpenAI":
         """The connection, made when something is asked: what is cached needs no key."""
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         settings = self.settings
         if self._secret == _NO_KEY and settings.url is None:
@@ -151,19 +145,26 @@ class Endpoint:
                 "there is no key: set OPENAI_API_KEY, or name an endpoint that needs none by `base_url` "
                 "(llama.cpp, vLLM, Ollama, ...)"
             )
+        hooks: dict[str, list[Callable[..., Any]]] = {
+            "request": [_count_request],
+            "response": [_count_response],
+        }
         return AsyncOpenAI(
             api_key=self._secret,
             base_url=settings.url,
             timeout=settings.timeout_s,
-            max_retries=settings.max_retries,
+            http_client=DefaultAsyncHttpxClient(event_hooks=hooks),
         )
 
-    async def ask(self, prompt: str, max_output_tokens: int | None = None) -> StoredReply:
+    async def ask(
+        self, prompt: str, max_output_tokens: int | None = None, attempts: Attempts | None = None
+    ) -> StoredReply:
         """Sends one user message and returns the reply.
 
         Args:
             prompt: The message.
             max_output_tokens: The longest reply to allow; None leaves it to the endpoint.
+            attempts: How often it may be sent, and where to count how often it was.
 
         Raises:
             RejectedError: If OpenAI is asked without a key, or the endpoint rejects key, model or request.
@@ -172,8 +173,10 @@ class Endpoint:
         import openai
 
         body = self.settings.request(prompt, max_output_tokens)
+        attempts = attempts or Attempts(self.settings.max_retries + 1)
+        _ATTEMPTS.set(attempts)
         try:
-            client = self._client
+            client = self._client.with_options(max_retries=attempts.most - 1)
             is_chat = self.settings.api == "chat"
             reply: Any = await (client.chat.completions if is_chat else client.responses).create(**body)
             return self._clean_reply(read_body(reply.to_dict()))
@@ -182,7 +185,7 @@ class Endpoint:
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             text = f"what {self._where} sends is no reply of the {self.settings.api} API ({error!r:.200})"
             remedy = "check `base_url` (it often ends in /v1) and `api`"
-            raise FailedRequestError(self._clean(f"{text}: {remedy}"), is_maybe_billed=True) from None
+            raise FailedRequestError(self._clean(f"{text}: {remedy}")) from None
 
     @property
     def _where(self) -> str:
@@ -194,18 +197,15 @@ class Endpoint:
 
         if isinstance(error, openai.APITimeoutError):
             seconds = self.settings.timeout_s
-            return FailedRequestError(
-                f"no reply from {self._where} within {seconds:g} s: raise `timeout_s`", is_maybe_billed=True
-            )
+            return FailedRequestError(f"no reply from {self._where} within {seconds:g} s: raise `timeout_s`")
         if isinstance(error, openai.APIConnectionError):
             return FailedRequestError(
                 f"cannot reach {self._where}, or it cut the connection ({error.__cause__!r:.100}): is the "
-                "server running, and `base_url` right?",
-                is_maybe_billed=True,
+                "server running, and `base_url` right?"
             )
         if isinstance(error, openai.APIStatusError):
             return self._explain_status(error)
-        return FailedRequestError(self._clean(str(error)), is_maybe_billed=True)
+        return FailedRequestError(self._clean(str(error)))
 
     def _explain_status(self, error: "APIStatusError") -> LlmError:
         text = self._clean(f"{self._where} says: {error!s:.500}")
@@ -226,11 +226,23 @@ class Endpoint:
         return FailedRequestError(text)
 
     def _clean_reply(self, reply: StoredReply) -> StoredReply:
-        return StoredReply(self._clean(reply.text), reply.input_tokens, reply.output_tokens)
+        return replace(reply, text=self._clean(reply.text))
 
     def _clean(self, text: str) -> str:
         """Removes the key, should an endpoint repeat it, and a password in the address."""
         return hide_password(text if self._secret == _NO_KEY else text.replace(self._secret, "***"))
+
+
+#: The attempts of the request that this task sends: the HTTP client knows what the SDK does not tell.
+_ATTEMPTS: ContextVar[Attempts] = ContextVar("_ATTEMPTS")
+
+
+async def _count_request(_request: object) -> None:
+    _ATTEMPTS.get().n_sent += 1
+
+
+async def _count_response(response: Any) -> None:
+    _ATTEMPTS.get().n_refused += response.status_code >= 400
 
 
 def read_body(body: Mapping[str, Any]) -> StoredReply:
@@ -243,10 +255,12 @@ def read_body(body: Mapping[str, Any]) -> StoredReply:
     if "output" in body:
         parts = [part for item in body["output"] for part in item.get("content") or ()]
         text = "".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
-        return StoredReply(text, usage.get("input_tokens"), usage.get("output_tokens"))
+        is_cut = body.get("status") == "incomplete"
+        return StoredReply(text, usage.get("input_tokens"), usage.get("output_tokens"), is_cut)
     message = body["choices"][0]["message"]
+    is_cut = body["choices"][0].get("finish_reason") == "length"
     text = str(message.get("content") or message.get("refusal") or "")
-    return StoredReply(text, usage.get("prompt_tokens"), usage.get("completion_tokens"))
+    return StoredReply(text, usage.get("prompt_tokens"), usage.get("completion_tokens"), is_cut)
 
 
 def hide_password(text: str) -> str:

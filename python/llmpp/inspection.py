@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from llmpp.cache import StoredReply
 from llmpp.endpoint import Endpoint, LlmSettings, hide_password
 from llmpp.errors import LlmError
-from llmpp.llm import TOKENS_PER_ANSWER, run_to_end
+from llmpp.llm import run_to_end
 from llmpp.price import Price, context_window, count_tokens, find_price
 from llmpp.prompt import DEFAULT_BATCH, build_prompt
 from llmpp.reply import read_reply
@@ -19,6 +19,7 @@ State: TypeAlias = Literal["ok", "unknown", "failed"]
 
 #: Architectures in the prompt of a check.
 _N_ASKED = 2
+_ANSWER_TOKENS = 10
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def inspect_endpoint(
     findings.append(Finding("model", "ok", f"{settings.model}: {_tokens(reply)}"))
     findings += _price(settings, price, reply)
     findings.append(_context(settings, prompt))
-    findings.append(_parse(reply, [figures.valid_score for figures in shown]))
+    findings.append(_parse(settings, reply, [figures.valid_score for figures in shown]))
     return findings
 
 
@@ -107,7 +108,7 @@ def _price(settings: LlmSettings, price: Price | None, reply: StoredReply) -> It
 def _context(settings: LlmSettings, prompt: str) -> Finding:
     context = settings.context_tokens or context_window(settings.model, settings.url)
     line = prompt[prompt.rindex(f"\n{_N_ASKED} ") :]
-    needed = count_tokens(prompt) + DEFAULT_BATCH * (count_tokens(line) + TOKENS_PER_ANSWER)
+    needed = count_tokens(prompt) + DEFAULT_BATCH * (count_tokens(line) + _ANSWER_TOKENS)
     needs = f"{DEFAULT_BATCH} architectures take about {needed}"
     if context is None:
         return Finding("context", "unknown", f"unknown; {needs}. If it holds less, give `context_tokens`")
@@ -115,14 +116,21 @@ def _context(settings: LlmSettings, prompt: str) -> Finding:
     return Finding("context", "ok", f"{context} tokens; {needs}{fits}")
 
 
-def _parse(reply: StoredReply, shown: list[float]) -> Finding:
-    estimates = read_reply(reply.text, _N_ASKED, shown).estimates
-    if len(estimates) == _N_ASKED:
-        values = ", ".join(f"{value:g}" for value in estimates.values())
-        return Finding("parse", "ok", f"{len(estimates)} of {_N_ASKED} answers: {values}")
+def _parse(settings: LlmSettings, reply: StoredReply, shown: list[float]) -> Finding:
+    read = read_reply(reply.text, _N_ASKED, shown, is_cut=reply.is_cut)
+    if not read.problems:
+        values = ", ".join(f"{value:g}" for value in read.estimates.values())
+        return Finding("parse", "ok", f"{_N_ASKED} of {_N_ASKED} answers: {values}")
+    why = ", ".join(f"{number} is {problem}" for number, problem in read.problems.items())
+    remedies = [
+        "raise `max_output_tokens`" if reply.is_cut else "",
+        "" if settings.structured else "try `structured`",
+        "try another model",
+    ]
+    cut = ", cut at the limit of its length" if reply.is_cut else ""
     return Finding(
         "parse",
         "failed",
-        f"{len(estimates)} of {_N_ASKED} answers in {reply.text[:200]!r}: try `structured`, a larger "
-        "`max_output_tokens` if the model thinks first, or another model",
+        f"{len(read.estimates)} of {_N_ASKED} answers ({why}) in {reply.text[:200]!r}{cut}: "
+        f"{', '.join(filter(None, remedies))}",
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from llmpp.answers import Answer, Answers, read_answers, write_answers
 from llmpp.architecture import Architecture
-from llmpp.errors import InputError
+from llmpp.errors import InputError, LlmError
 from llmpp.llm_predictor import LlmPredictor
 from llmpp.provenance import origin
 from llmpp.ranges import LARGEST_SEED, integer
@@ -66,13 +66,16 @@ def label(
     header = _header(predictor)
     _check_output(output, header)
     survey = predictor.survey(architectures)
-    status = "rejected"
+    status = "interrupted"
     try:
         outcome = survey.run()
         status = _status(predictor, outcome)
         answers = _answers(architectures, outcome, split)
         if answers:
             write_answers(output, Answers(header, tuple(answers)))
+    except LlmError:
+        status = "rejected"
+        raise
     finally:
         usage = predictor.usage.to_dict()
         _record(output, {"status": status, "usage": usage, **origin(command, ["llmpp", "openai"], None)})

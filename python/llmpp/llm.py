@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llmpp.budget import Budget, Ledger, Usage
+from llmpp.budget import Attempts, Budget, Ledger, Reservation, Usage
 from llmpp.cache import Question, ReplyCache, StoredReply
 from llmpp.endpoint import Endpoint, FailedRequestError, LlmSettings, RejectedError
 from llmpp.errors import InputError, LlmError
@@ -19,8 +19,8 @@ from llmpp.price import Price, context_window, find_price, given_price, most_tok
 
 T = TypeVar("T")
 
-#: Output tokens per architecture asked about: number, estimate, line break.
-TOKENS_PER_ANSWER = 8
+#: Output tokens per architecture asked about: a number and an estimate on a line, or an entry of JSON.
+_LINE_TOKENS, _ENTRY_TOKENS = 10, 25
 #: Tokens of a reply beside its answers.
 _FEW_TOKENS = 64
 #: Under a budget, a reply may have so many tokens beside its answers: models may think before they answer.
@@ -70,6 +70,10 @@ class LanguageModel:
     def context_tokens(self) -> int | None:
         """The tokens that prompt and reply may have together; None where unknown."""
         return self.settings.context_tokens or context_window(self.settings.model, self.settings.url)
+
+    def answer_tokens(self, n: int) -> int:
+        """About the tokens of a reply about `n` architectures, thinking aside."""
+        return _FEW_TOKENS + n * (_ENTRY_TOKENS if self.settings.structured else _LINE_TOKENS)
 
     def question(self, prompt: str, *, sample: int = 0, attempt: int = 0) -> Question:
         """Names what a reply will belong to; each attempt at a sample has a number of its own."""
@@ -129,55 +133,54 @@ class _Crew:
 
     async def ask(self, question: Question, size: int) -> StoredReply | None:
         async with self.slots:
-            reserved = await self._reserve(question, size)
-            if reserved is None:
+            reservation = await self._reserve(question, size)
+            if reservation is None:
                 return None
+            attempts, reply = Attempts(reservation.n_attempts), None
             try:
-                return await self._send(question, reserved)
+                reply = await self._send(question, reservation, attempts)
+                return reply
             finally:
                 async with self.settled:
-                    self.ledger.in_flight.remove(reserved)
+                    self.ledger.settle(reservation, attempts, reply)
                     self.settled.notify_all()
+                self.model.on_reply(self.model.usage)
 
-    async def _reserve(self, question: Question, size: int) -> tuple[int, int] | None:
+    async def _reserve(self, question: Question, size: int) -> Reservation | None:
         """Waits until the budget has room for a request, and reserves it; None if it never will."""
-        input_tokens = most_tokens(question.prompt)
-        least = TOKENS_PER_ANSWER * size + _FEW_TOKENS
-        wanted = self.model.settings.max_output_tokens or least + _THINKING_TOKENS
+        settings = self.model.settings
+        least = self.model.answer_tokens(size)
+        wanted = settings.max_output_tokens or least + _THINKING_TOKENS
         async with self.settled:
             while not self.rejection:
-                room = self.ledger.room(input_tokens)
-                if room >= min(least, wanted):
-                    reserved = input_tokens, int(min(wanted, room))
-                    self.ledger.in_flight.append(reserved)
-                    return reserved
+                most_tokens_in, most_attempts = most_tokens(question.prompt), settings.max_retries + 1
+                reservation = self.ledger.reserve(most_tokens_in, least, wanted, most_attempts)
+                if reservation:
+                    return reservation
                 if not self.ledger.in_flight:
                     self.model.is_stopped = True
                     return None
                 await self.settled.wait()
         return None
 
-    async def _send(self, question: Question, reserved: tuple[int, int]) -> StoredReply | None:
+    async def _send(
+        self, question: Question, reservation: Reservation, attempts: Attempts
+    ) -> StoredReply | None:
         limits = self.model.budget.limits_tokens
-        longest = reserved[1] if limits else self.model.settings.max_output_tokens
+        longest = reservation.output_tokens if limits else self.model.settings.max_output_tokens
         try:
-            reply = await self.endpoint.ask(question.prompt, longest)
+            reply = await self.endpoint.ask(question.prompt, longest, attempts)
             self.model.cache.put(question, reply)
         except RejectedError as error:
             self.rejection = error
-            return None
         except FailedRequestError as error:
             self.model.failures.append(str(error))
-            self.ledger.count_failed(reserved, is_maybe_billed=error.is_maybe_billed)
-            self.model.on_reply(self.model.usage)
-            return None
         except sqlite3.Error as error:
             # Going on would pay for replies that cannot be kept.
             self.rejection = LlmError(f"cannot keep replies in {self.model.cache.path}: {error}")
-            return None
-        self.ledger.count_new(reply, reserved)
-        self.model.on_reply(self.model.usage)
-        return reply
+        else:
+            return reply
+        return None
 
 
 def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:

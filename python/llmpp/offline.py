@@ -155,7 +155,7 @@ def _take(cache: ReplyCache, name: str, question: Question, reply: StoredReply |
     shape = read_shape(question.prompt)
     if isinstance(reply, str):
         return Imported(name, 0, shape.n, reply)
-    n_answers = len(read_reply(reply.text, shape.n, shape.shown).estimates)
+    n_answers = len(read_reply(reply.text, shape.n, shape.shown, is_cut=reply.is_cut).estimates)
     if not n_answers:
         return Imported(name, 0, shape.n, f"no answer can be read in {reply.text[:60]!r}")
     return Imported(name, n_answers, shape.n, is_new=cache.put(question, reply))
@@ -248,7 +248,7 @@ def _of_export(cache: ReplyCache, rows: list[Any], source: Path) -> list[Importe
             settings = tuple(sorted(json.loads(row["settings"]).items()))
             question = Question(str(row["model"]), str(row["prompt"]), settings, int(row["sample"]))
             tokens = (row["input_tokens"], row["output_tokens"])
-            reply = StoredReply(str(row["reply"]), *tokens, source=str(row["source"]))
+            reply = StoredReply(str(row["reply"]), *tokens, bool(row["is_cut"]), str(row["source"]))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{source}, line {number}, is no reply: {error!r}") from error
         if question.key != row.get("key"):

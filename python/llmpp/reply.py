@@ -37,6 +37,9 @@ _LINE = re.compile(
     r"(?:[\s|*:.)\]=,;>-]*[\s|*:)\]=;>→]+\**(-?[0-9]{1,6}(?:[.,][0-9]{1,12})?)|,(-?[0-9]{1,6}\.[0-9]{1,12}))"
     r"[\s|*]*(?:[A-Za-z]{1,8})?[\s|*.,;]*\Z"
 )
+_ENTRY = re.compile(
+    r'\{\s*"number"\s*:\s*"?([0-9]{1,6})"?\s*,\s*"estimate"\s*:\s*"?(-?[0-9]{1,6}(?:\.[0-9]{1,20})?)"?\s*\}'
+)
 #: Longer lines are no answers, and would keep the pattern busy.
 _LONGEST_LINE = 200
 
@@ -47,14 +50,19 @@ class Reply:
 
     Attributes:
         estimates: The estimate of each architecture that has one, by its number from 1.
-        missing: The numbers of the others, in order.
+        problems: Why each other has none, by its number: 'absent', 'contradictory' or 'out of range'.
     """
 
     estimates: Mapping[int, float]
-    missing: tuple[int, ...]
+    problems: Mapping[int, str]
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The numbers without an estimate, in order."""
+        return tuple(self.problems)
 
 
-def read_reply(text: str, n: int, shown: Iterable[float]) -> Reply:
+def read_reply(text: str, n: int, shown: Iterable[float], *, is_cut: bool = False) -> Reply:
     """Reads the estimates of architectures 1 to `n`.
 
     Takes lines of a number and an estimate, or a JSON object; passes over thoughts, headings and prose.
@@ -65,18 +73,22 @@ def read_reply(text: str, n: int, shown: Iterable[float]) -> Reply:
         text: The reply.
         n: The number of architectures asked about.
         shown: The qualities of the demonstrations.
+        is_cut: Whether it ended at the limit of its length, so that its last line may lack digits.
     """
     low, high = _plausible(list(shown))
     found: dict[int, set[float]] = {}
-    for number, estimate in _pairs(_without_thoughts(text)):
-        if 1 <= number <= n:
-            found.setdefault(number, set()).add(estimate)
-    estimates = {}
-    for number in sorted(found):
-        values = found[number]
-        if len(values) == 1 and low <= min(values) <= high:
+    for number, estimate in _pairs(_without_thoughts(text), is_cut=is_cut):
+        found.setdefault(number, set()).add(estimate)
+    estimates, problems = {}, {}
+    for number in range(1, n + 1):
+        values = found.get(number, set())
+        if len(values) != 1:
+            problems[number] = "contradictory" if values else "absent"
+        elif not low <= min(values) <= high:
+            problems[number] = "out of range"
+        else:
             estimates[number] = min(values)
-    return Reply(estimates, tuple(number for number in range(1, n + 1) if number not in estimates))
+    return Reply(estimates, problems)
 
 
 def _plausible(shown: list[float]) -> tuple[float, float]:
@@ -91,8 +103,13 @@ def _without_thoughts(text: str) -> str:
     return _THOUGHT_END.sub("", _THOUGHT.sub("", text))
 
 
-def _pairs(text: str) -> Iterator[tuple[int, float]]:
+def _pairs(text: str, *, is_cut: bool) -> Iterator[tuple[int, float]]:
     found = list(_json_pairs(text))
+    if not found and "{" in text:
+        # JSON that was cut, or has a flaw: its whole entries stand for themselves.
+        found = [(int(number), float(value)) for number, value in _ENTRY.findall(text)]
+    if is_cut:
+        text = text[: text.rfind("\n") + 1]
     yield from found or _line_pairs(text)
 
 

@@ -1,6 +1,7 @@
 """Asks a language model about many architectures, and again about those that it left out."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from llmpp.architecture import Architecture
 from llmpp.cache import Question, StoredReply
 from llmpp.errors import InputError, MissingAnswersError
-from llmpp.llm import TOKENS_PER_ANSWER, LanguageModel
+from llmpp.llm import LanguageModel
 from llmpp.price import count_tokens, most_tokens
 from llmpp.prompt import DEFAULT_BATCH, PromptParts, build_prompt
 from llmpp.ranges import LARGEST_SEED, integer
@@ -179,6 +180,7 @@ class Survey:
         self.places = [index[architecture] for architecture in architectures]
         self.shown = list(demonstrations)
         n_samples = model.settings.n_samples
+        self._problems: dict[int, str] = {}
         self.samples = np.full((n_samples, len(self.distinct)), np.nan)
         size = self.settings.batch_size or self._fitting_batch()
         starts = range(0, len(self.distinct), size)
@@ -224,7 +226,7 @@ class Survey:
         n_before = self.model.usage.n_cached
         asked = self.open_questions()
         input_tokens = sum(count_tokens(question.prompt) for question, _ in asked)
-        output_tokens = sum(TOKENS_PER_ANSWER * len(architectures) for _, architectures in asked)
+        output_tokens = sum(self.model.answer_tokens(len(architectures)) for _, architectures in asked)
         price = self.model.price
         return Quote(
             self.model.settings.model,
@@ -243,9 +245,13 @@ class Survey:
         if context is None or not self.distinct:
             return DEFAULT_BATCH
         one = self._prompt(self.shown, self.distinct[:1])
-        line = len(one) - one.rindex("\n1 ")
-        room = context - (self.model.settings.max_output_tokens or 0) - count_tokens(one)
-        size = room // (line + TOKENS_PER_ANSWER)
+        line = (
+            count_tokens(one[one.rindex("\n1 ") :])
+            + self.model.answer_tokens(1)
+            - self.model.answer_tokens(0)
+        )
+        reply = max(self.model.settings.max_output_tokens or 0, self.model.answer_tokens(1))
+        size = 1 + (context - count_tokens(one) - reply) // line
         if size < 1:
             raise InputError(
                 f"a prompt about one architecture takes about {count_tokens(one)} tokens, and the context of "
@@ -286,11 +292,17 @@ class Survey:
             thread.has_failed = True
             return
         shown = [figures.valid_score for figures in self.shown]
-        read = read_reply(reply.text, len(thread.places), shown)
+        read = read_reply(reply.text, len(thread.places), shown, is_cut=reply.is_cut)
         for number, estimate in read.estimates.items():
             self.samples[thread.sample, thread.places[number - 1]] = estimate
+        for number, problem in read.problems.items():
+            cut = " (reply cut)" if reply.is_cut else ""
+            self._problems[thread.places[number - 1]] = f"{problem}{cut}"
         thread.places = [thread.places[number - 1] for number in read.missing]
         thread.attempt += 1
+        # At temperature 0 the same prompt brings the same reply.
+        if not read.estimates and self.model.settings.temperature == 0:
+            thread.attempt = self.settings.max_attempts
 
     def _outcome(self) -> Outcome:
         samples = self.samples[:, self.places]
@@ -306,21 +318,28 @@ class Survey:
             return None
         numbers = ", ".join(str(place + 1) for place in missing[:_MAX_LISTED])
         rest = f" and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
+        kept = (
+            "" if len(missing) == len(self.places) else f". The others' are kept in {self.model.cache.path}"
+        )
         return MissingAnswersError(
             f"{len(missing)} of {len(self.places)} architectures have no answer (numbers {numbers}{rest}): "
-            f"{self._reason()}. What was answered is kept in {self.model.cache.path}",
+            f"{'; '.join(self._reasons([self.places[place] for place in missing]))}{kept}",
             missing,
         )
 
-    def _reason(self) -> str:
-        failures = self.model.failures
-        if failures:
-            return f"{len(failures)} requests failed, the last because: {failures[-1]}"
+    def _reasons(self, missing: Sequence[int]) -> Iterator[str]:
+        """Says why, each reason with its remedy."""
+        if failures := self.model.failures:
+            yield f"{len(failures)} requests failed, the last because: {failures[-1]}"
         if self.model.is_stopped:
-            return "the next request could pass the budget; raise it to go on"
-        if self._open_threads():
-            return "they were not asked about yet"
-        return (
-            f"{self.model.settings.model} left them out of {self.settings.max_attempts} replies; "
-            "raise `max_attempts` to ask again, or lower `batch_size`"
-        )
+            yield "the next request could pass the budget; raise it to go on"
+        elif not failures and self._open_threads():
+            yield "they were not asked about yet"
+        if counts := Counter(self._problems[place] for place in missing if place in self._problems):
+            found = ", ".join(f"{n} {problem}" for problem, n in counts.items())
+            shown = [figures.valid_score for figures in self.shown]
+            yield (
+                f"{found} in the last replies of {self.model.settings.model} (the demonstrations range from "
+                f"{min(shown):g} to {max(shown):g}). Raise `max_attempts` to ask again, lower `batch_size`, or "
+                "raise `max_output_tokens` if replies are cut"
+            )

@@ -21,6 +21,7 @@ from llmpp.cli.console import (
     plain,
     print_json,
     print_report,
+    print_table,
 )
 from llmpp.cli.options import Cache, DryRun, Json, NoSeed, Seed, Split, TaskName, llm_options, survey_settings
 from llmpp.errors import InputError
@@ -45,7 +46,8 @@ def open_predictor(
         try:
             yield predictor
         except KeyboardInterrupt:
-            log.print(f"replies that had arrived are kept: {plain(str(predictor.model.cache.path))}")
+            if predictor.usage.n_calls:
+                log.print(f"replies that had arrived are kept: {plain(str(predictor.model.cache.path))}")
             raise
 
 
@@ -136,7 +138,7 @@ def label(
             return
         assert output is not None  # noqa: S101 - checked above
         report = label_architectures(predictor, asked, output, split=split, command=command_line())
-    print_report(report, output, as_json=as_json)
+    print_report(report, output if output.exists() else None, as_json=as_json)
     if report["problem"]:
         log.print(f"[bold red]error:[/] {plain(report['problem'])}", soft_wrap=True)
         raise typer.Exit(FAILED)
@@ -179,7 +181,7 @@ def list_cache(path: Cache = None, _seed: NoSeed = 0, as_json: Json = False) -> 
     table = Table("model", "settings", "replies", "tokens in", "tokens out", "from", "to")
     for row in rows:
         table.add_row(*("-" if value is None else plain(str(value)) for value in row.values()))
-    out.print(table)
+    print_table(table)
     out.print(f"cache: {plain(str(replies.path))}", soft_wrap=True)
 
 

@@ -101,6 +101,7 @@ class ProgressLine:
 def describe_usage(usage: "Usage") -> str:
     """Writes what was spent in one line."""
     cost = "unknown cost" if usage.usd is None else f"{usage.usd:.4f} USD"
-    failed = f", {usage.n_failed} failed" if usage.n_failed else ""
+    counts = {"failed": usage.n_failed, "retries": usage.n_retries, "replies cut": usage.n_cut}
+    rest = "".join(f", {what}: {n}" for what, n in counts.items() if n)
     tokens = f"{usage.input_tokens} tokens in, {usage.output_tokens} out"
-    return f"{usage.n_calls} calls ({tokens}, {cost}), {usage.n_cached} replies from the cache{failed}"
+    return f"calls: {usage.n_calls} ({tokens}, {cost}), from the cache: {usage.n_cached}{rest}"
