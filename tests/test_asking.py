@@ -28,7 +28,7 @@ def environment(folder: Path, **extra: str) -> dict[str, str]:
 
 
 def to(stand: StandIn) -> list[str]:
-    return ["--base-url", stand.url, "--task", "wmt14.en-de", "--max-retries", "0"]
+    return ["--base-url", stand.url, "--model", "gpt-4.1", "--task", "wmt14.en-de", "--max-retries", "0"]
 
 
 def test_predict_prints_an_estimate_for_each_architecture(
@@ -118,6 +118,23 @@ def test_label_stops_at_its_budget_and_goes_on_later(
     assert len(stand_in.bodies) == 3
 
 
+@pytest.mark.parametrize(
+    "other", [["--split", "456"], ["--without", "role"], ["--n", "3"], ["--n-samples", "2"], ["--seed", "5"]]
+)
+def test_label_does_not_lose_answers_that_were_asked_for_otherwise(
+    other: list[str], stand_in: StandIn, tmp_path: Path, llmpp_command: Command
+) -> None:
+    arguments = ["label", *to(stand_in), "--n", 4, "--split", "123", "-o", "answers.jsonl"]
+    llmpp_command(*arguments)
+    before = (tmp_path / "answers.jsonl").read_bytes()
+    ended = llmpp_command(*arguments, *other)
+    assert ended.code == 2
+    assert "name another output, or remove it" in " ".join(ended.err.split())
+    assert (tmp_path / "answers.jsonl").read_bytes() == before
+    assert len(stand_in.bodies) == 1
+    assert llmpp_command(*arguments, "--n", 6).code == 0
+
+
 def test_no_file_of_answers_is_claimed_where_there_are_none(
     stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
@@ -155,7 +172,9 @@ def test_label_does_not_replace_the_answers_of_another_model(
         (["-o", "a", "--architectures", "none"], "cannot read the architectures none"),
         (["-o", "a", "--temperature", "9"], "`temperature` must be in [0, 2]"),
         (["-o", "a", "--batch-size", "0"], "`batch_size` must be an integer in 1"),
-        (["-o", "no/where/a"], "there is no directory no/where"),
+        (["-o", "no/where/a"], "cannot write no/where/a"),
+        (["-o", "/proc/a"], "cannot write /proc/a"),
+        (["-o", "a", "--shuffle-demonstrations"], "needs `n_samples` of at least 2"),
         (["-o", "a", "--max-usd", "1"], "`max_usd` needs a price"),
     ],
 )
@@ -228,7 +247,7 @@ def test_check_names_the_remedy_of_each_failure(
     if answer is not None:
         stand_in.answer = lambda _body: answer
     address = [] if fault == "no key" else ["--base-url", stand_in.url]
-    result = llmpp_command("check", *address, "--max-retries", 0, *arguments, "--json")
+    result = llmpp_command("check", *address, "--max-retries", 0, "--model", "gpt-4.1", *arguments, "--json")
     content = last_line(result.out)
     assert result.code == 1
     assert content["ok"] is False
@@ -241,7 +260,7 @@ def test_keys_are_in_nothing_that_is_printed_or_written(
 ) -> None:
     key = "sk-very-secret-key"
     address = stand_in.url.replace("://", "://user:hidden-password@")
-    ask = ["--task", "wmt14.en-de", "--base-url", address, "--n", 2, "-o", "a.jsonl"]
+    ask = ["--task", "wmt14.en-de", "--model", "gpt-4.1", "--base-url", address, "--n", 2, "-o", "a.jsonl"]
     monkeypatch.setenv("OPENAI_API_KEY", key)
     good = llmpp_command("label", *ask)
     stand_in.answer = lambda _body: Response(json.dumps({"error": {"message": f"bad {key}"}}), 401)

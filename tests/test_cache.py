@@ -89,6 +89,25 @@ def test_another_file_is_left_alone(content: bytes, tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
 
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="other.sqlite is no cache of llmpp: name another"):
+        ReplyCache(path)
+    assert path.read_bytes() == before
+
+
+def test_a_cache_that_is_gone_is_explained(cache: ReplyCache) -> None:
+    cache.put(QUESTION, StoredReply("1 25.0"))
+    for path in cache.path.parent.glob("replies.sqlite*"):
+        path.unlink()
+    with pytest.raises(InputError, match="cannot use the cache .*no such table"):
+        cache.get(QUESTION)
+
+
 def test_a_directory_is_no_cache(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot use the cache"):
         ReplyCache(tmp_path)

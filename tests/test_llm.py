@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-import sqlite3
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from werkzeug import Response
 
 from llmpp import InputError, LlmError, LlmPredictor, MissingAnswersError, hsnas, load_task
-from llmpp.endpoint import LlmSettings, RejectedError
+from llmpp.endpoint import LlmSettings, RejectedError, hide_secrets
 from llmpp.llm import open_model
 from llmpp.prompt import describe
 from llmpp.survey import SurveySettings
@@ -36,7 +36,13 @@ def ask(stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
             max_attempts=max_attempts,
             shuffle_demonstrations=model.pop("shuffle_demonstrations", False),
         )
-        options = {"base_url": stand_in.url, "cache": tmp_path / "replies.sqlite", **FAST, **model}
+        options = {
+            "model": "gpt-4.1",
+            "base_url": stand_in.url,
+            "cache": tmp_path / "replies.sqlite",
+            **FAST,
+            **model,
+        }
         return LlmPredictor(TASK, split="123", settings=settings, **options)
 
     return build
@@ -311,8 +317,7 @@ def test_dollars_and_tokens_are_never_passed(max_concurrency: int, ask: Ask, sta
         assert 5 <= usage.n_calls < 40
         assert usage.usd <= budget.get("max_usd", 1.0)
         assert usage.input_tokens + usage.output_tokens <= budget.get("max_tokens_total", 1e9)
-        limits = [body["max_tokens"] for body in stand_in.bodies]
-        assert all(limit * 8 / 1e6 <= 0.05 or limit <= 25_000 for limit in limits)
+        assert {body["max_tokens"] for body in stand_in.bodies} <= {74, 74 + 8192}
 
 
 def test_retries_count_against_the_number_of_calls(ask: Ask, stand_in: StandIn) -> None:
@@ -363,7 +368,7 @@ def test_at_temperature_zero_a_useless_reply_is_not_paid_for_again(ask: Ask, sta
 
 def test_what_may_be_on_the_bill_counts_against_the_budget(ask: Ask, stand_in: StandIn) -> None:
     stand_in.answer = slow
-    predictor = ask(batch_size=3, max_retries=0, timeout_s=0.2, max_tokens_total=12_000, max_concurrency=1)
+    predictor = ask(batch_size=3, max_retries=0, timeout_s=0.2, max_tokens_total=8_000, max_concurrency=1)
     with pytest.raises(MissingAnswersError):
         predictor.predict(ASKED)
     assert predictor.usage.n_failed == 1
@@ -382,7 +387,7 @@ def test_prices_of_openai_are_known_and_of_unknown_endpoints_not(stand_in: Stand
     assert known.price is not None
     assert (known.price.input, known.price.output) == (2.0, 8.0)
     assert known.context_tokens == 1_000_000
-    unknown = open_model(cache=tmp_path / "c", base_url=stand_in.url)
+    unknown = open_model(cache=tmp_path / "c", base_url=stand_in.url, model="gpt-4.1")
     assert unknown.price is None
     assert unknown.usage.usd is None
 
@@ -391,7 +396,10 @@ def test_prices_of_openai_are_known_and_of_unknown_endpoints_not(stand_in: Stand
     ("setting", "words"),
     [
         ({"model": " "}, "`model` must name a model"),
-        ({"base_url": "localhost:8080"}, "`base_url` must begin with http"),
+        ({"base_url": "localhost:8080"}, "`base_url` must be an address like"),
+        ({"base_url": "http://localhost:abc/v1"}, "`base_url` must be an address like"),
+        ({"base_url": "http:///v1"}, "`base_url` must be an address like"),
+        ({"shuffle_demonstrations": True}, "needs `n_samples` of at least 2"),
         ({"api": "completions"}, "`api` must be 'chat' or 'responses', got 'completions'"),
         ({"temperature": 3}, r"`temperature` must be in \[0, 2\], got 3"),
         ({"timeout_s": 0}, "`timeout_s` must be a positive number, got 0"),
@@ -407,7 +415,7 @@ def test_prices_of_openai_are_known_and_of_unknown_endpoints_not(stand_in: Stand
 )
 def test_settings_out_of_range_are_wrong(setting: dict[str, Any], words: str, ask: Ask) -> None:
     with pytest.raises(InputError, match=words):
-        ask(**setting)
+        ask(**setting).predict(ASKED)
 
 
 def test_unknown_settings_are_named(ask: Ask) -> None:
@@ -424,6 +432,118 @@ def test_openai_needs_a_key_and_says_so(stand_in: StandIn, tmp_path: Path) -> No
 def test_an_address_where_nobody_listens_is_explained(ask: Ask) -> None:
     with pytest.raises(MissingAnswersError, match="cannot reach http://127.0.0.1:9/"):
         ask(base_url="http://127.0.0.1:9/v1", max_retries=0).predict(ASKED)
+
+
+def test_a_model_of_ones_own_must_be_named(stand_in: StandIn, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="name the endpoint's model by `model`"):
+        open_model(base_url=stand_in.url, cache=tmp_path / "c")
+
+
+@pytest.mark.parametrize("status_code", [402, 405, 451])
+def test_other_refusals_stop_at_once_too(status_code: int, ask: Ask, stand_in: StandIn) -> None:
+    stand_in.answer = status(status_code)
+    with pytest.raises(RejectedError, match="Remedy"):
+        ask(batch_size=1, max_concurrency=1).predict(ASKED)
+    assert len(stand_in.bodies) == 1
+
+
+def test_a_refusal_of_one_request_keeps_what_others_brought(ask: Ask, stand_in: StandIn) -> None:
+    stand_in.plan = [in_context, in_context, status(400)]
+    outcome = ask(batch_size=2, max_concurrency=1).survey(ASKED).run()
+    assert outcome.problem is not None
+    assert outcome.problem.missing == (4, 5)
+    assert "check the model's context length" in str(outcome.problem)
+    assert outcome.answers[:4].min() > 20
+
+
+def test_a_reply_that_the_budget_cut_is_asked_for_again_without_one(ask: Ask, stand_in: StandIn) -> None:
+    stand_in.plan = [cut_short("<think>so many")]
+    limited: dict[str, Any] = {"max_tokens_total": 30_000, "max_attempts": 1}
+    with pytest.raises(MissingAnswersError):
+        ask(**limited).predict(ASKED)
+    with pytest.raises(MissingAnswersError):
+        ask(**limited).predict(ASKED)
+    assert len(stand_in.bodies) == 1
+    assert len(ask(max_attempts=1).predict(ASKED)) == 6
+    assert len(stand_in.bodies) == 2
+
+
+def test_more_samples_ask_only_for_the_new_ones(ask: Ask, stand_in: StandIn) -> None:
+    stand_in.plan = [lines("nothing")]
+    ask().predict(ASKED)
+    assert len(stand_in.bodies) == 2
+    ask(n_samples=2).predict(ASKED)
+    assert len(stand_in.bodies) == 3
+
+
+def test_tokens_that_are_not_counted_are_said_to_be_bounds(ask: Ask, stand_in: StandIn) -> None:
+    def uncounted(body: dict[str, Any]) -> Response:
+        content = json.loads(completion(in_context(body), body).get_data())
+        del content["usage"]
+        return Response(json.dumps(content), content_type="application/json")
+
+    stand_in.answer = uncounted
+    predictor = ask()
+    predictor.predict(ASKED)
+    assert predictor.usage.n_uncounted == 1
+    assert predictor.usage.input_tokens >= len(stand_in.prompts[0])
+
+
+def test_text_in_parts_and_lone_surrogates_are_kept(ask: Ask, stand_in: StandIn) -> None:
+    answers = "\n".join(f"{n} 25.{n}" for n in range(1, 7))
+    parts = [{"type": "text", "text": answers[:9]}, {"type": "text", "text": answers[9:]}]
+    stand_in.plan = [lambda body: completion("", body, content=parts)]
+    assert ask().predict(ASKED)[0] == 25.1
+    stand_in.plan = [lambda body: completion("\ud83d\n" + answers, body)]
+    assert ask(temperature=1).predict(ASKED)[0] == 25.1
+
+
+def test_an_endpoint_that_keeps_sending_blanks_is_left(
+    ask: Ask, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blanks(_body: dict[str, Any]) -> Response:
+        def drip() -> Iterator[str]:
+            for _ in range(30):
+                time.sleep(0.1)
+                yield " "
+
+        return Response(drip(), content_type="application/json")
+
+    monkeypatch.setattr("llmpp.endpoint._GRACE_S", 0.2)
+    stand_in.answer = blanks
+    with pytest.raises(MissingAnswersError, match="no whole reply from .* within 0.7 s"):
+        ask(timeout_s=0.5, max_retries=0).predict(ASKED)
+
+
+@pytest.mark.parametrize("key", ["sk-secret-0123456789\x00", "sk-sécret-0123456789"])
+def test_a_key_that_cannot_be_one_is_refused_without_being_shown(
+    key: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.environ", {**os.environ, "OPENAI_API_KEY": key})
+    with pytest.raises(RejectedError, match="OPENAI_API_KEY holds characters that no key has") as error:
+        ask().predict(ASKED)
+    assert "0123456789" not in str(error.value)
+
+
+def test_white_space_around_a_key_is_no_part_of_it(
+    ask: Ask, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\r\n")
+    ask().predict(ASKED)
+    assert stand_in.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_a_short_placeholder_for_a_key_changes_no_reply(
+    ask: Ask, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "2")
+    expected = ask().predict(ASKED)
+    assert expected.tolist() == [float(x.split()[1]) for x in in_context(stand_in.bodies[0]).splitlines()]
+
+
+def test_keys_in_addresses_are_hidden() -> None:
+    text = "at http://user:word@host/v1?api_key=hidden&x=1 or https://h/v1?key=hidden"
+    assert hide_secrets(text) == "at http://***@host/v1?api_key=***&x=1 or https://h/v1?key=***"
 
 
 KEY = "sk-secret-0123456789abcdef"
@@ -467,10 +587,10 @@ def test_a_cache_that_cannot_be_written_stops_before_more_is_paid(
     predictor = ask(batch_size=1, max_concurrency=1)
 
     def fail(*_arguments: object) -> bool:
-        raise sqlite3.OperationalError("disk is full")
+        raise InputError("disk is full")
 
     monkeypatch.setattr(predictor.model.cache, "put", fail)
-    with pytest.raises(LlmError, match="cannot keep replies in .*disk is full"):
+    with pytest.raises(LlmError, match="replies cannot be kept: disk is full"):
         predictor.predict(ASKED)
     assert len(stand_in.bodies) == 1
 

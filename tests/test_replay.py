@@ -85,7 +85,7 @@ def test_labels_are_distilled_searched_with_and_evaluated(
         *("--initial", "student.safetensors", "--json"),
     )
     assert last_line(found.out)["best"]["latency_ms"] <= 150
-    assert TASK.name in str(tmp_path / "runs") or Path("runs").is_dir()
+    assert Path("runs").is_dir()
 
 
 @pytest.mark.usefixtures("quick")
@@ -105,7 +105,8 @@ def test_a_live_model_has_a_row_of_its_own_and_equals_what_was_recorded(
 
 
 def test_probes_tell_a_model_that_reads_the_demonstrations(stand_in: StandIn, llmpp_command: Command) -> None:
-    options = ("evaluate", "--task", TASK.name, "--base-url", stand_in.url, "--probe")
+    asked = ("evaluate", "--task", TASK.name, "--base-url", stand_in.url, "--model", "stand-in")
+    options = (*asked, "--probe")
     dry = last_line(llmpp_command(*options, "--dry-run", "--json").out)
     assert (dry["n_calls"], stand_in.bodies) == (15, [])
     card = last_line(llmpp_command(*options, "--n-bootstrap", 50, "--json").out)

@@ -2,13 +2,17 @@
 
 import json
 import random
+import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmpp.prompt import decimals
+from llmpp.prompt import build_prompt, decimals, read_shape
 from llmpp.reply import read_reply
+from llmpp.space import SPACES
+from llmpp.task import Figures, Task
 
 SHOWN = [24.0, 26.0]
 
@@ -29,6 +33,11 @@ FORMS = {
     "csv": "1,25.10\n2,24.5\n3,26.0",
     "semicolons": "1;25,10\n2;24,5\n3;26",
     "units": "1 25.10 BLEU\n2 24.5 BLEU.\n3 26 bleu",
+    "more units": "1 25.10 chrF++\n2: 24.5%\n3 | 26 | SacreBLEU points |",
+    "exponents": "1 2.510e1\n2: 245E-1\n3 26e+00",
+    "backticks": "`1` 25.10\n2: `24.5`\n`3 26`",
+    "architectures": "Architecture 1: 25.10\n- **Architecture 2:** 24.5\nARCHITECTURE #3 - 26",
+    "other names": "Arch 1: 25.10\nModel 2: 24.5 BLEU\nNo. 3: 26",
     "windows": "1 25.10\r\n2 24.5\r\n3 26\r\n",
     "thoughts": "<think>1 99\nmaybe 2 1.0</think>\n1 25.10\n2 24.5\n3 26",
     "unopened thoughts": "1 24.0\n2 24.0\n</think>\n1 25.10\n2 24.5\n3 26",
@@ -39,6 +48,13 @@ FORMS = {
     "fenced JSON": '```json\n{"estimates": [{"number": 1, "estimate": 25.1}, '
     '{"number": 2, "estimate": "24,5"}, {"number": "3", "estimate": 26.0}]}\n```',
     "a mapping": '{"1": 25.1, "2": "24.5", "3": 26}',
+    "an array": '[{"number": 1, "estimate": 25.1}, {"estimate": 24.5, "number": 2}, '
+    '{"number": 3, "estimate": 2.6e1}]',
+    "an array in prose": 'See [1]:\n```json\n[{"number": 1, "estimate": 25.1}, {"number": 2, "estimate": '
+    '245e-1}, {"number": 3, "estimate": 26}]\n```',
+    "an array of mappings": '[{"1": 25.1}, {"2": 24.5}, {"3": 26}]',
+    "a mapping in the schema": '{"estimates": {"1": 25.1, "2": 24.5, "3": 26}}',
+    "the same twice": '{"1": 25.1, "2": 24.5, "3": 26, "1": 25.10}',
     "thoughts and JSON": '<think>{"1": 5}</think>{"1": 25.1, "2": 24.5, "3": 26}',
 }
 
@@ -71,6 +87,17 @@ def test_every_form_of_the_answers_is_read(text: str) -> None:
         ('{"estimates": [{"number": 1, "estimate": 25.1}, 7, [3, 26]]}', (2, 3)),
         ('{"1": 25.1, "2": null', (1, 2, 3)),
         ("1 25.1\n2 24.5\n3", (3,)),
+        ("1 25.1 to\n2. 25 layers\n3 25 heads", (1, 2, 3)),
+        ("1,25\nModel 2.5\n3 25.1e", (1, 2, 3)),
+        ('{"1": 25.1, "2": 24.5, "3": 26, "1": 24.5}', (1,)),
+        ('{"estimates": [{"number": 1, "estimate": 25.1, "estimate": 24.5}]}', (1, 2, 3)),
+        ('[{"number": 1, "number": 2, "estimate": 25}, {"number": 3, "estimate": 25}]', (1, 2)),
+        (
+            '{"estimates": [{"number": 1, "estimate": 25}], "estimates": [{"number": 1, "estimate": 26}]}',
+            (1, 2, 3),
+        ),
+        ('{"1": 1e999, "2": Infinity, "3": ' + "9" * 5000 + "}", (1, 2, 3)),
+        ('{"1.5": 25, "2": [25], "3": {"4": 25}}', (1, 2, 3)),
     ],
 )
 def test_what_cannot_be_read_with_certainty_is_missing(text: str, missing: tuple[int, ...]) -> None:
@@ -82,6 +109,26 @@ def test_what_cannot_be_read_with_certainty_is_missing(text: str, missing: tuple
 def test_the_reason_is_told_for_each_number() -> None:
     problems = read_reply("1 25.1\n2 24.5\n2 24.6\n3 99", 4, SHOWN).problems
     assert problems == {2: "contradictory", 3: "out of range", 4: "absent"}
+
+
+def test_a_number_given_twice_in_json_is_contradictory() -> None:
+    problems = read_reply('{"1": 25.1, "1": 24.5, "2": 25}', 2, SHOWN).problems
+    assert problems == {1: "contradictory"}
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e-7, 1e6, 1e12, 1e17])
+def test_small_and_large_estimates_are_read(scale: float) -> None:
+    values = {1: 2.5 * scale, 2: -1.25 * scale}
+    shown = [-3 * scale, 3 * scale]
+    rows = [{"number": number, "estimate": value} for number, value in values.items()]
+    for text in (
+        json.dumps(values),
+        json.dumps(rows),
+        json.dumps({"estimates": rows})[:-2] + ", {",
+        "\n".join(f"{number} {value!r}" for number, value in values.items()),
+        "\n".join(f"{number}: {value:.9f}" for number, value in values.items()),
+    ):
+        assert read_reply(text, 2, shown).estimates == values
 
 
 def test_the_last_line_of_a_reply_that_was_cut_is_not_trusted() -> None:
@@ -128,10 +175,62 @@ def test_rendering_then_reading_is_the_identity(
     assert reply.missing == ()
 
 
+FORMS_OF_LINES = ["{} {}", "{}: {}", "| {} | {} |", "`{}` {}", "Architecture {}: {}", "{}) {} BLEU"]
+SCALES = [1e-4, 1e-2, 1.0, 30.0, 1e3, 1e5]
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> Task:
+    """A task with figures of any scale and sign, some of them equal."""
+    space = SPACES[draw(st.sampled_from(["hat-wmt", "hat-iwslt"]))]
+    scale = draw(st.sampled_from(SCALES))
+    scores = draw(st.lists(st.floats(-scale, scale), min_size=1, max_size=12))
+    shown = zip(space.sample(len(scores), seed=draw(st.integers(0, 99))), scores, strict=True)
+    figures = (Figures(place, one, score, score, 1.0, {}) for place, (one, score) in enumerate(shown))
+    metric = draw(
+        st.sampled_from(["BLEU", "chrF++", "COMET-22 (x = 100)", "-TER", "1 - loss"]) | st.text(max_size=8)
+    )
+    sizes = draw(st.integers(1, 60_000)), draw(st.integers(1, 200))
+    return Task(
+        "drawn", space, *sizes, metric, words=draw(st.sampled_from(["", "a task"])), figures=tuple(figures)
+    )
+
+
+@given(tasks(), st.integers(1, 40), st.data())
+@settings(max_examples=150, deadline=None)
+def test_answers_to_a_prompt_are_read_back(task: Task, n: int, data: st.DataObject) -> None:
+    prompt = build_prompt(task, task.figures, task.space.sample(n), structured=data.draw(st.booleans()))
+    shape = read_shape(prompt)
+    scores = [figures.valid_score for figures in task.figures]
+    assert shape.n == n
+    assert shape.shown == tuple(float(f"{score:.{decimals(scores)}f}") for score in scores)
+    inside = st.floats(min(scores), max(scores))
+    answers = data.draw(st.lists(inside, min_size=n, max_size=n))
+    text, expected = render(answers, decimals(scores), data)
+    reply = read_reply(text, shape.n, shape.shown)
+    assert dict(reply.estimates) == expected
+    assert reply.missing == ()
+
+
+def render(answers: list[float], digits: int, data: st.DataObject) -> tuple[str, dict[int, float]]:
+    """Answers in a drawn order and form, in full or with the decimals that the prompt asks for."""
+    is_full = data.draw(st.booleans())
+    texts = [repr(answer) if is_full else f"{answer:.{digits}f}" for answer in answers]
+    numbered = data.draw(st.permutations(list(enumerate(texts, 1))))
+    expected = {number: float(text) for number, text in numbered}
+    form = data.draw(st.sampled_from([*FORMS_OF_LINES, "schema", "array", "mapping"]))
+    rows = [{"number": number, "estimate": value} for number, value in expected.items()]
+    known: dict[str, Any] = {"schema": {"estimates": rows}, "array": rows, "mapping": expected}
+    if form in known:
+        return json.dumps(known[form], indent=data.draw(st.sampled_from([None, 2]))), expected
+    return "\n".join(form.format(*one) for one in numbered), expected
+
+
 LINES = st.lists(
     st.one_of(
         st.text(max_size=30),
         st.from_regex(r"[ |*]*[0-9]{1,3}[ .:|-]{1,3}-?[0-9]{1,3}([.,][0-9]{1,3})?", fullmatch=True),
+        st.from_regex(r'[{[]{1,2}"(number|estimate|1)": ?[0-9.e"]{1,5}[]},]{0,3}', fullmatch=True),
         st.sampled_from(["<think>", "</think>", "{", "}", '{"estimates": [', "```", '"1": 2,', "[" * 5000]),
     ),
     max_size=12,
@@ -146,6 +245,8 @@ def test_no_text_breaks_the_reader(lines: list[str], n: int, shown: list[float])
     assert all(abs(value) < float("inf") for value in reply.estimates.values())
 
 
-def test_long_lines_of_separators_are_read_in_linear_time() -> None:
-    text = "\n".join("1" + " " * 20_000 + "x" for _ in range(3))
-    assert read_reply(text, 1, SHOWN).missing == (1,)
+@pytest.mark.parametrize("line", ["1" + " " * 20_000 + "x", "1" + "*" * 198 + "x", "1 2" + " ." * 98 + "x"])
+def test_lines_of_separators_are_read_in_linear_time(line: str) -> None:
+    started = time.process_time()
+    assert read_reply("\n".join([line] * 2000), 1, SHOWN).missing == (1,)
+    assert time.process_time() - started < 5

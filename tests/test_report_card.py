@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 
 from llmpp import Architecture, Figures, InputError, PredictorError, Task, distill, load_task, report_card
-from llmpp.answers import Answers
+from llmpp.answers import Answers, read_answers
+from llmpp.assets import asset
 from llmpp.exam import Exam, set_exams
 from llmpp.metrics import MEASURES, Floats
-from llmpp.report_card import Live, ReportCard, average, compare, evaluate, recorded_answers
+from llmpp.report_card import Live, ReportCard, average, compare, evaluate
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 WMT_TASKS = ["wmt14.en-de", "wmt14.en-fr", "wmt19.en-de"]
 TASK = load_task("wmt14.en-de")
-ANSWERS = recorded_answers(TASK)
+ANSWERS = read_answers(asset("answers", f"{TASK.name}.jsonl"))
 MODEL = "LLM-PP: claude (version not recorded)"
 STUDENT = "LLM-Distill-PP: student"
 
@@ -168,7 +169,6 @@ def test_a_task_of_ones_own_has_the_rows_that_need_nothing_else() -> None:
 
 
 def test_answers_that_lack_a_held_out_architecture_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ANSWERS
     lost = TASK.held_out("123")[0].architecture
     rest = Answers(ANSWERS.header, tuple(row for row in ANSWERS.rows if row.architecture != lost))
     monkeypatch.setattr(report_card, "recorded_answers", lambda _task: rest)
@@ -202,13 +202,28 @@ def test_no_prediction_depends_on_a_score_that_was_held_out(extended: ReportCard
     assert figure(card, STUDENT, "mae") > 100
 
 
-def test_predictions_do_depend_on_the_scores_that_were_shown(extended: ReportCard) -> None:
+def test_predictions_do_depend_on_the_scores_that_were_shown(
+    extended: ReportCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_card, "recorded_answers", lambda _task: ANSWERS)
     shown = {figures.id for figures in TASK.demonstrations("123")}
     card = evaluate(one_split(with_scores(1.0, shown)), live=LIVE, n_seeds=1, n_bootstrap=5, extended=True)
     before, after = all_predictions(extended), all_predictions(card)
     same = {name for name in before if before[name][:20] == after[name][:20]}
     raw = {name for name in before if re.fullmatch(r"supernet \w+", name)}
     assert same == raw | {MODEL, STUDENT, f"{STUDENT}, per-layer features", "fusion: LLM-PP, student"}
+
+
+def test_a_task_of_ones_own_does_not_get_the_answers_of_its_namesake() -> None:
+    shown = {figures.id for figures in TASK.demonstrations("123")}
+    names = [row.predictor for row in evaluate(one_split(with_scores(1.0, shown)), n_bootstrap=5).rows]
+    assert not any(name.startswith("LLM") for name in names)
+
+
+def test_tasks_without_a_mean_are_refused_before_any_work() -> None:
+    report_card.check_alike(WMT_TASKS)
+    with pytest.raises(InputError, match="have no mean: they differ"):
+        report_card.check_alike([TASK, replace(TASK, metric="chrF")])
 
 
 def poison(answers: Answers, *, of_others: bool) -> Answers:
@@ -228,7 +243,6 @@ def poison(answers: Answers, *, of_others: bool) -> Answers:
 def test_no_prediction_depends_on_answers_of_another_split(
     extended: ReportCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ANSWERS
     spoilt = poison(ANSWERS, of_others=True)
     assert sum(a != b for a, b in zip(spoilt.rows, ANSWERS.rows, strict=True)) == 450 + 300 + 300
     monkeypatch.setattr(report_card, "recorded_answers", lambda _task: spoilt)
@@ -239,7 +253,6 @@ def test_no_prediction_depends_on_answers_of_another_split(
 def test_no_student_learns_answers_about_what_it_is_tested_on(
     extended: ReportCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ANSWERS
     spoilt = poison(ANSWERS, of_others=False)
     monkeypatch.setattr(report_card, "recorded_answers", lambda _task: spoilt)
     card = evaluate(one_split(), live=LIVE, n_seeds=2, n_bootstrap=5, extended=True)
@@ -252,7 +265,6 @@ def test_no_student_learns_answers_about_what_it_is_tested_on(
 
 def test_an_exam_holds_no_score_that_was_held_out_and_no_other_answer() -> None:
     """By construction: what predictors are given is searched for what they must not have."""
-    assert ANSWERS
     marked = with_scores(0.0, set())
     figures = tuple(
         replace(one, valid_score=7.7000001 + one.id, test_score=8.8000001 + one.id) for one in marked.figures

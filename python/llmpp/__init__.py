@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from llmpp.llm_predictor import LlmPredictor
     from llmpp.predictor import MlpPredictor, Predictor, hardware_names, load_latency, load_predictor
+    from llmpp.report_card import ReportCard, evaluate
     from llmpp.result import Candidate, Iteration, SearchResult
     from llmpp.space import SPACES, SearchSpace
     from llmpp.task import Cost, Figures, Task, cost, load_task, task_names
@@ -39,12 +40,14 @@ __all__ = [
     "MlpPredictor",
     "Predictor",
     "PredictorError",
+    "ReportCard",
     "SearchResult",
     "SearchSpace",
     "ShapeError",
     "SpaceError",
     "Task",
     "cost",
+    "evaluate",
     "hardware_names",
     "hsnas",
     "load_latency",
@@ -66,6 +69,7 @@ _HOMES = {
     ],
     "llm_predictor": ["LlmPredictor"],
     "predictor": ["MlpPredictor", "Predictor", "hardware_names", "load_latency", "load_predictor"],
+    "report_card": ["ReportCard", "evaluate"],
     "result": ["Candidate", "Iteration", "SearchResult"],
     "space": ["SPACES", "SearchSpace"],
     "task": ["Cost", "Figures", "Task", "cost", "load_task", "task_names"],

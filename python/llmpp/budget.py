@@ -55,6 +55,7 @@ class Usage:
         n_failed: Requests without a reply.
         n_retries: Further requests that the SDK sent for these.
         n_cut: New replies that ended at the limit of their length.
+        n_uncounted: Calls whose tokens the endpoint did not count: here they are the most that there can be.
         input_tokens: Tokens of new prompts.
         output_tokens: Tokens of new replies, thinking included.
         cached_input_tokens: Tokens of prompts whose reply was cached, where known.
@@ -68,6 +69,7 @@ class Usage:
     n_failed: int = 0
     n_retries: int = 0
     n_cut: int = 0
+    n_uncounted: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
@@ -131,24 +133,20 @@ class Ledger:
     def __post_init__(self) -> None:
         self._count_usd()
 
-    def reserve(self, input_tokens: int, least: int, wanted: int, most_attempts: int) -> Reservation | None:
+    def reserve(self, input_tokens: int, output_tokens: int, most_attempts: int) -> Reservation | None:
         """Reserves the most that a request can cost; None if the budget has no room for it.
 
         Args:
             input_tokens: The most that its prompt can have.
-            least: Output tokens without which it is not worth sending.
-            wanted: Output tokens that it should be able to have.
-            most_attempts: How often the SDK would send it.
+            output_tokens: The most that its reply may have.
+            most_attempts: How often the SDK would send it; where there is less room, it may less often.
         """
         n_attempts = min(most_attempts, self._calls_left())
+        while n_attempts > 0 and self._room(input_tokens * n_attempts) < output_tokens * n_attempts:
+            n_attempts -= 1
         if n_attempts < 1:
             return None
-        while n_attempts > 1 and self._room(input_tokens * n_attempts) < wanted * n_attempts:
-            n_attempts -= 1
-        room = self._room(input_tokens * n_attempts) / n_attempts
-        if room < min(least, wanted):
-            return None
-        reservation = Reservation(input_tokens, int(min(wanted, room)), n_attempts)
+        reservation = Reservation(input_tokens, output_tokens, n_attempts)
         self.in_flight.append(reservation)
         return reservation
 
@@ -199,6 +197,7 @@ class Ledger:
         tokens = reply.input_tokens, reply.output_tokens
         usage.n_calls += 1
         usage.n_cut += reply.is_cut
+        usage.n_uncounted += None in tokens
         usage.input_tokens += reservation.input_tokens if tokens[0] is None else tokens[0]
         usage.output_tokens += reservation.output_tokens if tokens[1] is None else tokens[1]
         self._count_usd()

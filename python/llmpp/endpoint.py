@@ -3,6 +3,7 @@
 The SDK retries and times out: there is no second loop around it.
 """
 
+import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -10,7 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from llmpp.budget import Attempts
 from llmpp.cache import StoredReply
@@ -21,8 +23,19 @@ from llmpp.reply import RESPONSE_SCHEMA
 if TYPE_CHECKING:
     from openai import APIError, APIStatusError, AsyncOpenAI
 
+Hooks: TypeAlias = dict[str, list[Callable[..., Any]]]
+
 #: Stands in for a key at endpoints that need none.
 _NO_KEY = "none"
+_QUERY_SECRET = re.compile(
+    r"([?&](?:api[-_]?key|key|token|access[-_]token|sig|code)=)[^&\s'\"]+", re.IGNORECASE
+)
+#: Shorter ones are placeholders for local endpoints, and may occur in any text.
+_SHORTEST_KEY = 8
+#: Statuses of requests that may be sent again.
+_PASSING = (408, 409)
+#: Seconds that a try may take beyond its silence: for sending blanks, or waiting as the endpoint asked.
+_GRACE_S = 60.0
 
 
 class RejectedError(LlmError):
@@ -39,16 +52,16 @@ class LlmSettings:
 
     Attributes:
         model: Its name at the endpoint. The paper used GPT-4.
-        base_url: An OpenAI-compatible endpoint; None for OPENAI_BASE_URL, or OpenAI's own.
+        base_url: An OpenAI-compatible endpoint; by default OPENAI_BASE_URL, or OpenAI's own.
         api: 'chat' for chat completions, or 'responses'.
-        temperature: Sampling temperature; None leaves it to the endpoint.
+        temperature: Sampling temperature; by default the endpoint's own.
         structured: Ask for JSON by schema, where the endpoint takes one.
         n_samples: Replies per prompt.
         max_concurrency: Requests in flight.
-        timeout_s: Seconds until a request counts as lost.
+        timeout_s: Seconds without a byte after which a try counts as lost; no try takes 60 s more than this.
         max_retries: Retries of a request that failed, by the SDK.
-        max_output_tokens: Tokens of a reply, thinking included; None leaves it to the endpoint.
-        context_tokens: Tokens that prompt and reply may have together; None looks it up.
+        max_output_tokens: Tokens of a reply, thinking included; by default the endpoint's own limit.
+        context_tokens: Tokens that prompt and reply may have together; looked up by default.
 
     Raises:
         InputError: If a setting is out of its range.
@@ -71,8 +84,8 @@ class LlmSettings:
             raise InputError(f"`model` must name a model, got {self.model!r}")
         if self.api not in ("chat", "responses"):
             raise InputError(f"`api` must be 'chat' or 'responses', got {self.api!r}")
-        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
-            raise InputError(f"`base_url` must begin with http:// or https://, got {self.base_url!r}")
+        if self.base_url is not None:
+            _check_address(self.base_url)
         if self.temperature is not None and not 0 <= self.temperature <= 2:
             raise InputError(f"`temperature` must be in [0, 2], got {self.temperature!r}")
         positive("`timeout_s`", self.timeout_s)
@@ -86,6 +99,11 @@ class LlmSettings:
     def url(self) -> str | None:
         """The endpoint's address; None for OpenAI's own."""
         return self.base_url or os.environ.get("OPENAI_BASE_URL") or None
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether the endpoint is OpenAI's own."""
+        return self.url is None or "://api.openai.com" in self.url
 
     def sampling(self) -> tuple[tuple[str, Any], ...]:
         """The settings that a reply depends on, beside model, prompt and sample; only those that are set."""
@@ -110,12 +128,23 @@ class LlmSettings:
         else:
             body["messages"] = [{"role": "user", "content": prompt}]
             # OpenAI renamed the option; other servers know the old name.
-            is_openai = self.url is None or "://api.openai.com" in self.url
-            limit = "max_completion_tokens" if is_openai else "max_tokens"
+            limit = "max_completion_tokens" if self.is_openai else "max_tokens"
             schema = {"response_format": {"type": "json_schema", "json_schema": form}}
         if max_output_tokens is not None:
             body[limit] = max_output_tokens
         return body | schema if self.structured else body
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise InputError(
+            f"`base_url` must be an address like http://localhost:8080/v1, got {hide_secrets(url)!r}"
+        )
 
 
 class Endpoint:
@@ -123,7 +152,8 @@ class Endpoint:
 
     def __init__(self, settings: LlmSettings) -> None:
         self.settings = settings
-        self._secret = os.environ.get("OPENAI_API_KEY") or _NO_KEY
+        self._secret = os.environ.get("OPENAI_API_KEY", "").strip() or _NO_KEY
+        self._where = hide_secrets(settings.url or "OpenAI")
 
     async def __aenter__(self) -> "Endpoint":
         return self
@@ -145,16 +175,21 @@ class Endpoint:
                 "there is no key: set OPENAI_API_KEY, or name an endpoint that needs none by `base_url` "
                 "(llama.cpp, vLLM, Ollama, ...)"
             )
-        hooks: dict[str, list[Callable[..., Any]]] = {
-            "request": [_count_request],
-            "response": [_count_response],
-        }
-        return AsyncOpenAI(
-            api_key=self._secret,
-            base_url=settings.url,
-            timeout=settings.timeout_s,
-            http_client=DefaultAsyncHttpxClient(event_hooks=hooks),
-        )
+        if not (self._secret.isascii() and self._secret.isprintable()):
+            raise RejectedError("OPENAI_API_KEY holds characters that no key has: set it again")
+        hooks: Hooks = {"request": [_count_request], "response": [_count_response]}
+        try:
+            return AsyncOpenAI(
+                api_key=self._secret,
+                base_url=settings.url,
+                timeout=settings.timeout_s,
+                http_client=DefaultAsyncHttpxClient(event_hooks=hooks),
+            )
+        except Exception as error:  # noqa: BLE001 - the HTTP library has many words for a wrong proxy
+            text = self._clean(f"cannot make a connection to {self._where}: {error}")
+            raise RejectedError(
+                f"{text}. Check `base_url` and the variables HTTP_PROXY and ALL_PROXY"
+            ) from None
 
     async def ask(
         self, prompt: str, max_output_tokens: int | None = None, attempts: Attempts | None = None
@@ -178,18 +213,19 @@ class Endpoint:
         try:
             client = self._client.with_options(max_retries=attempts.most - 1)
             is_chat = self.settings.api == "chat"
-            reply: Any = await (client.chat.completions if is_chat else client.responses).create(**body)
-            return self._clean_reply(read_body(reply.to_dict()))
+            sent = (client.chat.completions if is_chat else client.responses).create(**body)
+            # The SDK's timeout is about silence: an endpoint that sends blanks would hold us for ever.
+            longest = attempts.most * (self.settings.timeout_s + _GRACE_S)
+            reply: Any = await asyncio.wait_for(sent, longest)
+            return self._clean_reply(read_body(reply.to_dict(warnings=False)))
+        except asyncio.TimeoutError:
+            raise FailedRequestError(f"no whole reply from {self._where} within {longest:g} s") from None
         except openai.APIError as error:
             raise self._explain(error) from None
         except (ValueError, TypeError, AttributeError, LookupError) as error:
             text = f"what {self._where} sends is no reply of the {self.settings.api} API ({error!r:.200})"
             remedy = "check `base_url` (it often ends in /v1) and `api`"
             raise FailedRequestError(self._clean(f"{text}: {remedy}")) from None
-
-    @property
-    def _where(self) -> str:
-        return self._clean(str(self._client.base_url))
 
     def _explain(self, error: "APIError") -> LlmError:
         """Turns the SDK's error into one that says what to do, without the key."""
@@ -200,8 +236,8 @@ class Endpoint:
             return FailedRequestError(f"no reply from {self._where} within {seconds:g} s: raise `timeout_s`")
         if isinstance(error, openai.APIConnectionError):
             return FailedRequestError(
-                f"cannot reach {self._where}, or it cut the connection ({error.__cause__!r:.100}): is the "
-                "server running, and `base_url` right?"
+                f"cannot reach {self._where}, or it cut the connection "
+                f"({type(error.__cause__).__name__}): is the server running, and `base_url` right?"
             )
         if isinstance(error, openai.APIStatusError):
             return self._explain_status(error)
@@ -212,25 +248,28 @@ class Endpoint:
         remedies = {
             400: "check the model's context length (`context_tokens`, `batch_size`) and the settings",
             401: "check OPENAI_API_KEY",
+            402: "add credit to the account, or use another key",
             403: "the key may not use this model",
             404: f"check `model` ({self.settings.model}) and `base_url` (it often ends in /v1)",
             413: "the prompt is too long: lower `batch_size`",
-            422: "check the settings: the endpoint may not know one of them",
         }
-        if error.status_code in remedies:
-            return RejectedError(f"{text}. Remedy: {remedies[error.status_code]}")
         if error.code == "insufficient_quota":
-            return RejectedError(f"{text}. Remedy: add credit to the account, or use another key")
+            return RejectedError(f"{text}. Remedy: {remedies[402]}")
         if error.status_code == 429:
             return FailedRequestError(f"{text}. Remedy: lower `max_concurrency`, or try again later")
-        return FailedRequestError(text)
+        if error.status_code in _PASSING or error.status_code >= 500:
+            return FailedRequestError(text)
+        remedy = remedies.get(error.status_code, "check the settings: the endpoint may not know one of them")
+        return RejectedError(f"{text}. Remedy: {remedy}")
 
     def _clean_reply(self, reply: StoredReply) -> StoredReply:
-        return replace(reply, text=self._clean(reply.text))
+        # A lone surrogate is no text that could be kept.
+        return replace(reply, text=self._clean(reply.text.encode(errors="replace").decode()))
 
     def _clean(self, text: str) -> str:
-        """Removes the key, should an endpoint repeat it, and a password in the address."""
-        return hide_password(text if self._secret == _NO_KEY else text.replace(self._secret, "***"))
+        """Removes the key, should an endpoint repeat it, and secrets in addresses."""
+        is_secret = len(self._secret) >= _SHORTEST_KEY
+        return hide_secrets(text.replace(self._secret, "***") if is_secret else text)
 
 
 #: The attempts of the request that this task sends: the HTTP client knows what the SDK does not tell.
@@ -259,10 +298,13 @@ def read_body(body: Mapping[str, Any]) -> StoredReply:
         return StoredReply(text, usage.get("input_tokens"), usage.get("output_tokens"), is_cut)
     message = body["choices"][0]["message"]
     is_cut = body["choices"][0].get("finish_reason") == "length"
-    text = str(message.get("content") or message.get("refusal") or "")
-    return StoredReply(text, usage.get("prompt_tokens"), usage.get("completion_tokens"), is_cut)
+    content = message.get("content") or message.get("refusal") or ""
+    if not isinstance(content, str):
+        content = "".join(str(part.get("text") or "") for part in content)
+    return StoredReply(content, usage.get("prompt_tokens"), usage.get("completion_tokens"), is_cut)
 
 
-def hide_password(text: str) -> str:
-    """Takes user and password out of the addresses in a text."""
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
+def hide_secrets(text: str) -> str:
+    """Takes user, password and keys out of the addresses in a text."""
+    text = re.sub(r"://[^/@\s]+@", "://***@", text)
+    return _QUERY_SECRET.sub(r"\1***", text)

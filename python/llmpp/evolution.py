@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from llmpp import _core
 from llmpp.architecture import Architecture
-from llmpp.budget import Usage
 from llmpp.errors import PredictorError
 from llmpp.predictor import MlpPredictor, Predictor
 from llmpp.ranges import integer, share
@@ -189,8 +188,9 @@ class Run:
             self.directory.write_progress(
                 self.task.space, self.predictor_names(), self.scored(), self.history
             )
-            usages = {phase.name: getattr(phase.predictor, "usage", None) for phase in self.phases}
-            if spent := {name: usage.to_dict() for name, usage in usages.items() if isinstance(usage, Usage)}:
+            predictors = {phase.name: phase.predictor for phase in self.phases}
+            usages = {name: getattr(predictor, "usage", None) for name, predictor in predictors.items()}
+            if spent := {name: usage.to_dict() for name, usage in usages.items() if usage is not None}:
                 self.directory.write_usage(spent)
 
     def predictor_names(self) -> tuple[str, ...]:

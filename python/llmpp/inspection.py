@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from llmpp.cache import StoredReply
-from llmpp.endpoint import Endpoint, LlmSettings, hide_password
+from llmpp.endpoint import Endpoint, LlmSettings, hide_secrets
 from llmpp.errors import LlmError
 from llmpp.llm import run_to_end
 from llmpp.price import Price, context_window, count_tokens, find_price
@@ -65,7 +65,7 @@ def inspect_endpoint(
         return [*findings, Finding("endpoint", "failed", str(error))]
     seconds = time.perf_counter() - start
     findings.append(
-        Finding("endpoint", "ok", f"{hide_password(settings.url or 'OpenAI')} answered in {seconds:.1f} s")
+        Finding("endpoint", "ok", f"{hide_secrets(settings.url or 'OpenAI')} answered in {seconds:.1f} s")
     )
     findings.append(Finding("model", "ok", f"{settings.model}: {_tokens(reply)}"))
     findings += _price(settings, price, reply)

@@ -11,9 +11,10 @@ from llmpp.answers import Answer, Answers, read_answers, write_answers
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError, LlmError
 from llmpp.llm_predictor import LlmPredictor
+from llmpp.outcome import Outcome
+from llmpp.prompt import PARTS
 from llmpp.provenance import origin
 from llmpp.ranges import LARGEST_SEED, integer
-from llmpp.survey import Outcome
 from llmpp.task import Task
 
 LABELLING_SCHEMA = "llmpp.labelling/1"
@@ -27,7 +28,7 @@ def sample_unlabelled(task: Task, n: int, *, seed: int = 0) -> list[Architecture
     """
     n, seed = integer("n", n, 1, 1_000_000), integer("seed", seed, 0, LARGEST_SEED)
     known = {figures.architecture for figures in task.figures}
-    # Drawn twice as many as needed, so that the first ones do not depend on how many are asked for.
+    # Some are drawn twice, or are known. A further draw of more repeats the first ones, so the order holds.
     for n_drawn in (2 * n + 64, 20 * n + 640):
         drawn = dict.fromkeys(task.space.sample(n_drawn, seed=seed))
         found = [architecture for architecture in drawn if architecture not in known]
@@ -51,8 +52,8 @@ def label(
     Args:
         predictor: Whom to ask, showing which demonstrations.
         architectures: What to ask about.
-        output: The file of answers. One that is there is replaced if it answers the same task with the same
-            model and settings.
+        output: The file of answers. One that is there is replaced if it was asked for in the same way, and
+            about no other architectures.
         split: The demonstrations' name.
         command: What to record as the command.
 
@@ -63,8 +64,8 @@ def label(
         InputError: If the output holds something else, or cannot be written.
         LlmError: If the endpoint rejects key, model or request. What was answered is in the cache.
     """
-    header = _header(predictor)
-    _check_output(output, header)
+    header = _header(predictor, split)
+    _check_output(output, header, architectures)
     survey = predictor.survey(architectures)
     status = "interrupted"
     try:
@@ -88,24 +89,42 @@ def label(
     }
 
 
-def _header(predictor: LlmPredictor) -> Mapping[str, Any]:
-    settings = predictor.model.settings
-    return {
-        "task": predictor.task.name,
-        "model": settings.model,
-        "source": "llmpp label",
-        "settings": dict(settings.sampling()),
-        "n_samples": settings.n_samples,
+def _header(predictor: LlmPredictor, split: str) -> Mapping[str, Any]:
+    """What the answers depend on, so that other ones are not mixed with them."""
+    model, survey = predictor.model.settings, predictor.settings
+    parts = {name: getattr(survey.parts, name) for name in PARTS}
+    asked = {
+        "n_samples": model.n_samples,
+        "shuffled": survey.shuffle_demonstrations and survey.seed,
+        "without": [name for name, is_on in parts.items() if not is_on],
+        "n_sentence_pairs": len(survey.parts.sentence_pairs),
     }
+    settings = dict(model.sampling()) | {
+        name: value for name, value in asked.items() if value not in (1, False, [], 0)
+    }
+    header = {"task": predictor.task.name, "model": model.model, "source": "llmpp label"}
+    return header | {"demonstrations": split, "settings": settings}
 
 
-def _check_output(output: Path, header: Mapping[str, Any]) -> None:
+def _check_output(output: Path, header: Mapping[str, Any], architectures: Sequence[Architecture]) -> None:
+    """Makes sure, before anything is paid for, that answers can be written and none are lost."""
     if output.exists():
-        found = read_answers(output).header
-        if dict(found) != dict(header):
-            raise InputError(f"{output} holds answers of {dict(found)}: name another output, or remove it")
-    elif not output.parent.is_dir():
-        raise InputError(f"there is no directory {output.parent} to write {output.name} to")
+        found = read_answers(output)
+        if dict(found.header) != dict(header):
+            raise InputError(
+                f"{output} holds answers of {dict(found.header)}: name another output, or remove it"
+            )
+        if n_others := len(set(found.architectures) - set(architectures)):
+            raise InputError(
+                f"{output} holds answers about {n_others} architectures that are not asked about now: name "
+                "another output, or remove it"
+            )
+    temporary = output.with_name(f"{output.name}.part")
+    try:
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error}") from error
 
 
 def _status(predictor: LlmPredictor, outcome: Outcome) -> str:

@@ -4,10 +4,9 @@ Every reply is in the cache before anything reads it, so nothing is paid twice.
 """
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +20,8 @@ T = TypeVar("T")
 
 #: Output tokens per architecture asked about: a number and an estimate on a line, or an entry of JSON.
 _LINE_TOKENS, _ENTRY_TOKENS = 10, 25
+#: Attempts at a sample are samples to the cache; they must not meet those of other samples.
+_ATTEMPT_STRIDE = 1_000_000
 #: Tokens of a reply beside its answers.
 _FEW_TOKENS = 64
 #: Under a budget, a reply may have so many tokens beside its answers: models may think before they answer.
@@ -77,12 +78,18 @@ class LanguageModel:
 
     def question(self, prompt: str, *, sample: int = 0, attempt: int = 0) -> Question:
         """Names what a reply will belong to; each attempt at a sample has a number of its own."""
-        number = sample + attempt * self.settings.n_samples
+        number = sample + attempt * _ATTEMPT_STRIDE
         return Question(self.settings.model, prompt, self.settings.sampling(), number)
 
-    def recall(self, question: Question) -> StoredReply | None:
-        """Finds a reply in the cache, and counts it."""
+    def recall(self, question: Question, size: int) -> StoredReply | None:
+        """Finds a reply to a question about `size` architectures in the cache, and counts it.
+
+        A reply that our own budget cut short is found only under a budget: without one it is asked again.
+        """
         reply = self.cache.get(question)
+        if reply is None and self.budget.limits_tokens:
+            limited = (self.cache.get(_limited(question, limit)) for limit in self.reply_limits(size))
+            reply = next(filter(None, limited), None)
         if reply is not None:
             self._ledger.count_cached(reply)
         return reply
@@ -95,14 +102,15 @@ class LanguageModel:
             sizes: How many architectures each asks about.
 
         Returns:
-            One reply per question; None where the request failed (see `failures`) or the budget kept it from
-            being sent (see `is_stopped`).
+            One reply per question; None where the request failed or was rejected (see `failures`), or the
+            budget kept it from being sent (see `is_stopped`).
 
         Raises:
-            LlmError: If the endpoint rejects the key, the model or the request, or the cache cannot be
-                written. What was answered is kept.
+            LlmError: If the endpoint rejects the key, the model or the request and there is no reply at all.
+            InputError: If the cache cannot be written.
         """
-        replies = [self.recall(question) for question in questions]
+        self.is_stopped = False
+        replies = [self.recall(question, size) for question, size in zip(questions, sizes, strict=True)]
         places = [place for place, reply in enumerate(replies) if reply is None]
         if places:
             new = run_to_end(self._ask_all([(questions[place], sizes[place]) for place in places]))
@@ -113,19 +121,37 @@ class LanguageModel:
     async def _ask_all(self, asked: Sequence[tuple[Question, int]]) -> list[StoredReply | None]:
         """Sends what the budget allows, `max_concurrency` requests at a time, until the endpoint says no."""
         async with Endpoint(self.settings) as endpoint:
-            crew = _Crew(self, endpoint)
-            replies = await asyncio.gather(*(crew.ask(*pair) for pair in asked))
+            crew = _Crew(self, self._ledger, endpoint)
+            # Every request is waited for: another one's error must not lose a reply that is on its way.
+            ended = await asyncio.gather(*(crew.ask(*pair) for pair in asked), return_exceptions=True)
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
+        replies = [reply for reply in ended if not isinstance(reply, BaseException)]
         if crew.rejection:
-            raise crew.rejection
+            if not any(replies):
+                raise crew.rejection
+            self.failures.append(str(crew.rejection))
         return replies
+
+    def reply_limits(self, size: int) -> tuple[int, int]:
+        """The tokens that a reply may have under a budget: room to think, or just for the answers."""
+        answers = self.answer_tokens(size)
+        return self.settings.max_output_tokens or answers + _THINKING_TOKENS, answers
+
+
+def _limited(question: Question, limit: int) -> Question:
+    """The question to which a reply belongs that was cut by our own limit."""
+    settings = dict(question.settings) | {"max_output_tokens": limit}
+    return replace(question, settings=tuple(sorted(settings.items())))
 
 
 class _Crew:
     """The requests of one call, in flight side by side."""
 
-    def __init__(self, model: LanguageModel, endpoint: Endpoint) -> None:
+    def __init__(self, model: LanguageModel, ledger: Ledger, endpoint: Endpoint) -> None:
         self.model = model
-        self.ledger = model._ledger  # noqa: SLF001 - one subject in two classes
+        self.ledger = ledger
         self.endpoint = endpoint
         self.slots = asyncio.Semaphore(model.settings.max_concurrency)
         self.settled = asyncio.Condition()
@@ -148,15 +174,13 @@ class _Crew:
 
     async def _reserve(self, question: Question, size: int) -> Reservation | None:
         """Waits until the budget has room for a request, and reserves it; None if it never will."""
-        settings = self.model.settings
-        least = self.model.answer_tokens(size)
-        wanted = settings.max_output_tokens or least + _THINKING_TOKENS
+        most_tokens_in = most_tokens(question.prompt)
+        most_attempts = self.model.settings.max_retries + 1
         async with self.settled:
             while not self.rejection:
-                most_tokens_in, most_attempts = most_tokens(question.prompt), settings.max_retries + 1
-                reservation = self.ledger.reserve(most_tokens_in, least, wanted, most_attempts)
-                if reservation:
-                    return reservation
+                for limit in self.model.reply_limits(size):
+                    if reservation := self.ledger.reserve(most_tokens_in, limit, most_attempts):
+                        return reservation
                 if not self.ledger.in_flight:
                     self.model.is_stopped = True
                     return None
@@ -166,18 +190,21 @@ class _Crew:
     async def _send(
         self, question: Question, reservation: Reservation, attempts: Attempts
     ) -> StoredReply | None:
-        limits = self.model.budget.limits_tokens
-        longest = reservation.output_tokens if limits else self.model.settings.max_output_tokens
+        own_limit = reservation.output_tokens if self.model.budget.limits_tokens else None
+        longest = own_limit or self.model.settings.max_output_tokens
         try:
             reply = await self.endpoint.ask(question.prompt, longest, attempts)
-            self.model.cache.put(question, reply)
+            is_ours = reply.is_cut and longest != self.model.settings.max_output_tokens
+            self.model.cache.put(
+                _limited(question, reservation.output_tokens) if is_ours else question, reply
+            )
         except RejectedError as error:
             self.rejection = error
         except FailedRequestError as error:
             self.model.failures.append(str(error))
-        except sqlite3.Error as error:
+        except InputError as error:
             # Going on would pay for replies that cannot be kept.
-            self.rejection = LlmError(f"cannot keep replies in {self.model.cache.path}: {error}")
+            self.rejection = LlmError(f"replies cannot be kept: {error}")
         else:
             return reply
         return None
@@ -217,10 +244,8 @@ def open_model(
     for name in settings:
         if name not in names | known:
             raise TypeError(f"unexpected argument {name!r}; known: {', '.join(sorted(names | known))}")
-    return LanguageModel(
-        LlmSettings(**{name: value for name, value in settings.items() if name in known}),
-        ReplyCache(Path(cache) if cache else None),
-        budget,
-        given_price(usd_per_mtok) if usd_per_mtok is not None else None,
-        on_reply,
-    )
+    asked = LlmSettings(**{name: value for name, value in settings.items() if name in known})
+    if "model" not in settings and asked.url is not None and not asked.is_openai:
+        raise InputError("name the endpoint's model by `model`: its replies are kept under that name")
+    price = given_price(usd_per_mtok) if usd_per_mtok is not None else None
+    return LanguageModel(asked, ReplyCache(Path(cache) if cache else None), budget, price, on_reply)

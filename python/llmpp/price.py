@@ -43,7 +43,7 @@ def given_price(usd_per_mtok: Sequence[float]) -> Price:
 def find_price(model: str, base_url: str | None) -> Price | None:
     """Looks the price of a model up in the list of genai-prices; None where it is not there."""
     found = _listed(model, base_url)
-    # The unit is 1,000 tokens: some models cost more beyond a length that no prompt of ours has.
+    # The unit is 1,000 tokens: some models cost more beyond a length that prompts do not have by default.
     return None if found is None else Price(1e3 * float(found.input_price), 1e3 * float(found.output_price))
 
 

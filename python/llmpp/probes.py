@@ -17,10 +17,11 @@ import numpy as np
 from llmpp.architecture import Architecture
 from llmpp.exam import Exam, set_exams
 from llmpp.llm import LanguageModel
-from llmpp.prompt import PARTS, PromptParts
+from llmpp.outcome import Floats, Quote
+from llmpp.prompt import PARTS, PromptParts, ladder
 from llmpp.report_card import ReportCard, compare
 from llmpp.space import HYPERPARAMETERS
-from llmpp.survey import Floats, Quote, Survey, SurveySettings
+from llmpp.survey import Survey, SurveySettings
 from llmpp.task import Figures, Task, load_task
 
 #: Demonstrations as a probe shows them, from those of a split and a generator.
@@ -63,6 +64,7 @@ class Probe:
         name: What is changed.
         change: How demonstrations are shown.
         without: Parts that the prompt leaves out.
+        parts: Parts that it has instead of the usual ones, before some are left out.
         metric: What quality is called; None as the task does.
         names: What hyperparameters are called.
         scale: What qualities are multiplied by.
@@ -72,6 +74,7 @@ class Probe:
     name: str
     change: Change = _same
     without: tuple[str, ...] = ()
+    parts: PromptParts | None = None
     metric: str | None = None
     names: dict[str, str] = field(default_factory=dict)
     scale: float = 1.0
@@ -82,7 +85,7 @@ PLAIN = Probe("as asked")
 PROBES = (
     PLAIN,
     Probe("another scale", _rescaled, ("task_name",), scale=_SCALE, offset=_OFFSET),
-    Probe("opaque names", _rescaled, PARTS, "score", _OPAQUE, scale=_SCALE, offset=_OFFSET),
+    Probe("opaque names", _rescaled, PARTS, metric="score", names=_OPAQUE, scale=_SCALE, offset=_OFFSET),
     Probe("another order", _reordered),
     Probe("shuffled labels", _relabelled),
 )
@@ -109,7 +112,7 @@ class Inquiry:
     ) -> Survey:
         """Prepares the questions."""
         probe = self.probe
-        parts: PromptParts = self.settings.parts.without(probe.without)
+        parts = (probe.parts or self.settings.parts).without(probe.without)
         if probe.names:
             parts = parts.showing(())
         settings = replace(self.settings, parts=parts, names={**self.settings.names, **probe.names})
@@ -132,27 +135,38 @@ class Inquiry:
         return (outcome.answers - self.probe.offset) / self.probe.scale
 
 
+def ladder_probes(parts: PromptParts) -> tuple[Probe, ...]:
+    """Lists the steps of the paper's ablation, from the whole prompt down to the demonstrations alone."""
+    rungs = ladder(parts.sentence_pairs)
+    return tuple(Probe(name, parts=rung) for name, rung in reversed(rungs.items()))
+
+
 def probe_model(
-    task: str | Path | Task, inquiry: Inquiry, *, n_bootstrap: int = 2000, seed: int = 0
+    task: str | Path | Task,
+    inquiry: Inquiry,
+    probes: Sequence[Probe] = PROBES,
+    *,
+    n_bootstrap: int = 2000,
+    seed: int = 0,
 ) -> ReportCard:
-    """Puts every probe to a model, on every split of a task, and compares each with the plain question.
+    """Puts probes to a model, on every split of a task, and compares each with the first.
 
     Raises:
         InputError: If the task has no figures or splits.
         MissingAnswersError: If some architectures have no answer. What was answered is in the cache.
         LlmError: If the endpoint rejects key, model or request.
     """
-    predictors = {probe.name: partial(_sit, replace(inquiry, probe=probe)) for probe in PROBES}
-    return compare(task, predictors, against=PLAIN.name, n_bootstrap=n_bootstrap, seed=seed)
+    predictors = {probe.name: partial(_sit, replace(inquiry, probe=probe)) for probe in probes}
+    return compare(task, predictors, against=probes[0].name, n_bootstrap=n_bootstrap, seed=seed)
 
 
 def _sit(inquiry: Inquiry, exam: Exam) -> Floats:
     return inquiry.ask(exam.task, exam.demonstrations, exam.architectures)
 
 
-def quote_inquiry(task: str | Path | Task, inquiry: Inquiry, *, is_probing: bool = False) -> Quote:
-    """Counts what a report card's questions to a model, or those of all probes, will take."""
-    inquiries = [replace(inquiry, probe=probe) for probe in PROBES] if is_probing else [inquiry]
+def quote_inquiry(task: str | Path | Task, inquiry: Inquiry, probes: Sequence[Probe] = (PLAIN,)) -> Quote:
+    """Counts what a report card's questions to a model, or those of probes, will take."""
+    inquiries = [replace(inquiry, probe=probe) for probe in probes]
     exams = set_exams(load_task(task), None)
     quotes = [
         one.survey(exam.task, exam.demonstrations, exam.architectures).quote()

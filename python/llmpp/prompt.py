@@ -180,6 +180,8 @@ def build_prompt(
             f"{len(demonstrations)} and {len(architectures)}"
         )
     parts, names = parts or PromptParts(), names or {}
+    if not all(isinstance(figures.valid_score, (int, float)) for figures in demonstrations):
+        raise InputError("every demonstration needs a `valid_score`")
     digits = decimals(figures.valid_score for figures in demonstrations)
     shown = describe(task, [figures.architecture for figures in demonstrations], names)
     label = metric_label(task)
@@ -244,12 +246,19 @@ def describe(
     """Writes each architecture as one line of `name=value`, its GFLOPs last."""
     names = names or {}
     gflops = costs(task.space.genomes(architectures), task)[:, 0] / 1e9
+    digits = _gflops_decimals(task)
     lines = []
     for architecture, cost in zip(architectures, gflops, strict=True):
         values = zip(HYPERPARAMETERS, architecture.values(), strict=True)
         fields = [f"{names.get(name, name)}={','.join(map(str, value))}" for name, value in values]
-        lines.append(" ".join([*fields, f"{names.get('gflops', 'gflops')}={cost:.2f}"]))
+        lines.append(" ".join([*fields, f"{names.get('gflops', 'gflops')}={cost:.{digits}f}"]))
     return lines
+
+
+def _gflops_decimals(task: Task) -> int:
+    """Decimals that tell the costs of a space's architectures apart; the same in every prompt of a task."""
+    genomes = task.space.genomes(task.space.sample(64))
+    return decimals((costs(genomes, task)[:, 0] / 1e9).tolist())
 
 
 @dataclass(frozen=True)

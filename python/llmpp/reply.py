@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 #: The form of an answer where the endpoint takes a schema.
@@ -30,16 +31,20 @@ RESPONSE_SCHEMA: dict[str, Any] = {
 
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"\A.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-#: A number, a separator, an estimate with point or comma, and perhaps the metric's name. A comma separates
-#: only where the estimate has a point.
+#: A number as people and `json.dumps` write it.
+_VALUE = r"-?[0-9]{1,30}(?:[.,][0-9]{1,30})?(?:[eE][-+]?[0-9]{1,3})?"
+_NUMERAL = re.compile(_VALUE)
+_CALLED = r"(?i:architecture|arch\.?|model|no\.?)[\s*#`]*"
+_UNIT = r"(?i:sacrebleu|bleu|chrf(?:\+\+)?|ter|comet|scores?|points?|%)"
+#: A number, a separator, an estimate with point or comma, and perhaps the metric's name ('BLEU points').
+#: A '-' right before the estimate is its sign. A comma separates only where the estimate has a point.
+#: No two neighbouring parts take the same character, so that no line is tried in many ways.
 _LINE = re.compile(
-    r"\A[\s|*#>(\[-]*([0-9]{1,6})"
-    r"(?:[\s|*:.)\]=,;>-]*[\s|*:)\]=;>→]+\**(-?[0-9]{1,6}(?:[.,][0-9]{1,12})?)|,(-?[0-9]{1,6}\.[0-9]{1,12}))"
-    r"[\s|*]*(?:[A-Za-z]{1,8})?[\s|*.,;]*\Z"
+    rf"\A[\s|*`#>(\[-]*(?:{_CALLED})?([0-9]{{1,6}})"
+    rf"(?:[\s|*`:.)\]=,;>→-]+(?<=[\s|*`:)\]=;>→])|,(?=-?[0-9]+\.))({_VALUE})"
+    rf"[\s|*`]*(?:[.,;][\s|*`.,;]*|(?:{_UNIT}[\s|*`.,;]*){{1,2}})?\Z"
 )
-_ENTRY = re.compile(
-    r'\{\s*"number"\s*:\s*"?([0-9]{1,6})"?\s*,\s*"estimate"\s*:\s*"?(-?[0-9]{1,6}(?:\.[0-9]{1,20})?)"?\s*\}'
-)
+_ENTRY = re.compile(rf'\{{\s*"number"\s*:\s*"?([0-9]{{1,6}})"?\s*,\s*"estimate"\s*:\s*"?({_VALUE})"?\s*\}}')
 #: Longer lines are no answers, and would keep the pattern busy.
 _LONGEST_LINE = 200
 
@@ -65,7 +70,7 @@ class Reply:
 def read_reply(text: str, n: int, shown: Iterable[float], *, is_cut: bool = False) -> Reply:
     """Reads the estimates of architectures 1 to `n`.
 
-    Takes lines of a number and an estimate, or a JSON object; passes over thoughts, headings and prose.
+    Takes lines of a number and an estimate, or JSON; passes over thoughts, headings and prose.
     A number that is given two different estimates counts as missing, and so does an estimate that lies
     further outside the range of the demonstrations than that range is wide.
 
@@ -104,43 +109,72 @@ def _without_thoughts(text: str) -> str:
 
 
 def _pairs(text: str, *, is_cut: bool) -> Iterator[tuple[int, float]]:
-    found = list(_json_pairs(text))
+    found = _json_pairs(text)
     if not found and "{" in text:
         # JSON that was cut, or has a flaw: its whole entries stand for themselves.
-        found = [(int(number), float(value)) for number, value in _ENTRY.findall(text)]
+        found = [(int(number), _as_float(value)) for number, value in _ENTRY.findall(text)]
     if is_cut:
         text = text[: text.rfind("\n") + 1]
-    yield from found or _line_pairs(text)
+    # 1e400 is a number, and no estimate.
+    yield from (pair for pair in found or _line_pairs(text) if math.isfinite(pair[1]))
+
+
+def _as_float(numeral: str) -> float:
+    return float(numeral.replace(",", "."))
 
 
 def _line_pairs(text: str) -> Iterator[tuple[int, float]]:
     for line in text.splitlines():
         match = _LINE.match(line) if len(line) <= _LONGEST_LINE else None
         if match:
-            yield int(match[1]), float((match[2] or match[3]).replace(",", "."))
+            yield int(match[1]), _as_float(match[2])
 
 
-def _json_pairs(text: str) -> Iterator[tuple[int, float]]:
-    """Reads the outermost JSON object: our schema, or a mapping of numbers to estimates."""
-    start, end = text.find("{"), text.rfind("}")
+def _json_pairs(text: str) -> list[tuple[int, float]]:
+    """Reads the outermost JSON object or, if that says nothing, the outermost array."""
+    for first, last in ("{}", "[]"):
+        data = _load(text[max(text.find(first), 0) : text.rfind(last) + 1])
+        pairs = (_json_pair(*items) for row in _rows(data) for items in _items(row))
+        if found := [pair for pair in pairs if pair]:
+            return found
+    return []
+
+
+def _load(text: str) -> Any:
+    """Parses JSON: numbers as floats, and objects as tuples of pairs, which keep a key that comes twice."""
     try:
-        data = json.loads(text[start : end + 1]) if start >= 0 else None
+        return json.loads(text, object_pairs_hook=tuple, parse_int=float)
     except (ValueError, RecursionError):
-        return
-    if not isinstance(data, dict):
-        return
-    rows = data.get("estimates")
-    entries = rows if isinstance(rows, list) else [{"number": k, "estimate": v} for k, v in data.items()]
-    for entry in entries:
-        pair = _json_pair(entry)
-        if pair:
-            yield pair
+        return None
 
 
-def _json_pair(entry: Any) -> tuple[int, float] | None:
-    if not isinstance(entry, dict) or isinstance(entry.get("estimate"), bool):
-        return None
-    number, estimate = str(entry.get("number")).strip(), str(entry.get("estimate")).strip().replace(",", ".")
-    if not re.fullmatch(r"[0-9]{1,6}", number) or not re.fullmatch(r"-?[0-9]{1,6}(\.[0-9]{1,20})?", estimate):
-        return None
-    return int(number), float(estimate)
+def _rows(data: Any) -> list[Any]:
+    """Lists entries: of an array, of the schema's `estimates`, or an object that may be a mapping."""
+    if isinstance(data, list):
+        return data
+    values = [value for key, value in data if key == "estimates"] if isinstance(data, tuple) else []
+    rows = (value if isinstance(value, list) else [value] for value in values)
+    return [data, *chain.from_iterable(rows)]
+
+
+def _items(row: Any) -> Iterable[tuple[Any, Any]]:
+    """Lists numbers and estimates of an entry of our schema, or of a mapping of numbers to estimates."""
+    if not isinstance(row, tuple):
+        return ()
+    numbers = {_json_float(value) for key, value in row if key == "number"}
+    if not numbers:
+        return row
+    # Of an entry with two numbers, nobody knows which is meant.
+    estimates = [value for key, value in row if key == "estimate"] if len(numbers) == 1 else []
+    return [(number, estimate) for number in numbers for estimate in estimates]
+
+
+def _json_pair(number: Any, estimate: Any) -> tuple[int, float] | None:
+    place, value = _json_float(number), _json_float(estimate)
+    return None if place is None or value is None or not place.is_integer() else (int(place), value)
+
+
+def _json_float(value: Any) -> float | None:
+    """Reads a number, also one in quotes; None for anything else."""
+    text = str(value).strip() if isinstance(value, (float, str)) else ""
+    return _as_float(text) if _NUMERAL.fullmatch(text) else None

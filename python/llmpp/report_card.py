@@ -24,7 +24,7 @@ from llmpp.metrics import Floats
 from llmpp.ranges import integer
 from llmpp.resampling import resample
 from llmpp.students import Steps, Students
-from llmpp.task import Figures, Task, load_task
+from llmpp.task import Figures, Task, load_task, task_names
 
 if TYPE_CHECKING:
     import polars as pl
@@ -226,6 +226,21 @@ def average(cards: Sequence[ReportCard]) -> ReportCard:
     )
 
 
+def check_alike(tasks: Sequence[str | Path | Task]) -> None:
+    """Checks before any work that the cards of tasks can be averaged.
+
+    Raises:
+        InputError: If tasks differ in metric or trained architectures, or one of them does not exist.
+    """
+    loaded = [load_task(task) for task in tasks]
+    kinds = {(one.metric, tuple(figures.architecture for figures in one.figures)) for one in loaded}
+    if len(kinds) > 1:
+        raise InputError(
+            f"the tasks {[one.name for one in loaded]} have no mean: they differ in metric or trained "
+            "architectures. Evaluate them one by one"
+        )
+
+
 def _common_predictions(cards: Sequence[ReportCard]) -> list[dict[str, Floats]]:
     """Predictions of the rows that every card has, split by split."""
     of_cards = [{row.predictor: row.predictions for row in card.rows} for card in cards]
@@ -238,9 +253,25 @@ def _common_predictions(cards: Sequence[ReportCard]) -> list[dict[str, Floats]]:
 
 
 def recorded_answers(task: Task) -> Answers | None:
-    """Reads the answers that ship with a task; None if none do."""
+    """Reads the answers that ship with a task; None if none do, or the task is another of the same name.
+
+    Answers of a split count only if the task demonstrates in it what their prompts showed.
+    """
     path = asset("answers", f"{task.name}.jsonl")
-    return read_answers(path) if path.is_file() else None
+    if task.name not in task_names() or not path.is_file():
+        return None
+    shipped, answers = load_task(task.name), read_answers(path)
+    same = {
+        split
+        for split in task.splits or {}
+        if split in (shipped.splits or {}) and _shown(task, split) == _shown(shipped, split)
+    }
+    rows = tuple(row for row in answers.rows if row.split in same)
+    return Answers(answers.header, rows) if rows else None
+
+
+def _shown(task: Task, split: str) -> list[tuple[Architecture, float]]:
+    return [(figures.architecture, figures.valid_score) for figures in task.demonstrations(split)]
 
 
 def _lineup(

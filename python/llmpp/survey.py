@@ -2,23 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmpp.architecture import Architecture
 from llmpp.cache import Question, StoredReply
 from llmpp.errors import InputError, MissingAnswersError
 from llmpp.llm import LanguageModel
+from llmpp.outcome import Floats, Outcome, Quote
 from llmpp.price import count_tokens, most_tokens
 from llmpp.prompt import DEFAULT_BATCH, PromptParts, build_prompt
 from llmpp.ranges import LARGEST_SEED, integer
 from llmpp.reply import read_reply
 from llmpp.task import Figures, Task
-
-Floats: TypeAlias = NDArray[np.float64]
 
 #: Of so many missing architectures, a message lists the numbers.
 _MAX_LISTED = 20
@@ -52,89 +49,6 @@ class SurveySettings:
             integer("batch_size", self.batch_size, 1, 100_000)
         integer("max_attempts", self.max_attempts, 1, 100)
         integer("seed", self.seed, 0, LARGEST_SEED)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a model answered.
-
-    Attributes:
-        samples: `(n_samples, n)` answers in the task's metric, NaN where there is none.
-        prompts: The digest of the prompt that asked first about each architecture.
-        problem: Why some architectures have no answer; None if all have one.
-    """
-
-    samples: Floats
-    prompts: tuple[str, ...]
-    problem: MissingAnswersError | None
-
-    @property
-    def answers(self) -> Floats:
-        """Means over the samples, `(n,)`; NaN where no sample has an answer."""
-        return _nanmean(self.samples)
-
-    @property
-    def spread(self) -> Floats:
-        """Standard deviations over the samples, `(n,)`; NaN where fewer than two have an answer."""
-        n = (~np.isnan(self.samples)).sum(axis=0)
-        squares: Floats = np.nansum((self.samples - self.answers) ** 2, axis=0)
-        squares[n < 2] = np.nan
-        variances: Floats = squares / np.maximum(n - 1, 1)
-        return np.sqrt(variances)
-
-
-def _nanmean(samples: Floats) -> Floats:
-    n = (~np.isnan(samples)).sum(axis=0)
-    sums: Floats = np.nansum(samples, axis=0)
-    sums[n == 0] = np.nan
-    means: Floats = sums / np.maximum(n, 1)
-    return means
-
-
-@dataclass(frozen=True)
-class Quote:
-    """What surveys will take, before anything is sent. Re-asking and thinking come on top.
-
-    Attributes:
-        model: Whom they ask.
-        n_architectures: Architectures to ask about.
-        n_cached: Replies that are in the cache.
-        n_calls: Requests to send.
-        input_tokens: About so many tokens in.
-        output_tokens: About so many tokens out.
-        most_input_tokens: No tokeniser makes more of the prompts.
-        usd: About so many dollars; None where the price is unknown.
-    """
-
-    model: str
-    n_architectures: int
-    n_cached: int
-    n_calls: int
-    input_tokens: int
-    output_tokens: int
-    most_input_tokens: int
-    usd: float | None
-
-    def __add__(self, other: "Quote") -> "Quote":
-        """The quote of two surveys of one model."""
-        usd = None if self.usd is None or other.usd is None else self.usd + other.usd
-        return Quote(
-            self.model,
-            self.n_architectures + other.n_architectures,
-            self.n_cached + other.n_cached,
-            self.n_calls + other.n_calls,
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.most_input_tokens + other.most_input_tokens,
-            usd,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Lists the fields by name, with a note on what they leave out."""
-        note = "estimates; re-asking what a reply lacks, and thinking, come on top"
-        if self.usd is None:
-            note += f"; the price of {self.model} is unknown: give `usd_per_mtok`, for input and output"
-        return {**asdict(self), "note": note}
 
 
 @dataclass
@@ -180,7 +94,10 @@ class Survey:
         self.places = [index[architecture] for architecture in architectures]
         self.shown = list(demonstrations)
         n_samples = model.settings.n_samples
+        if self.settings.shuffle_demonstrations and n_samples < 2:
+            raise InputError("`shuffle_demonstrations` needs `n_samples` of at least 2, got 1")
         self._problems: dict[int, str] = {}
+        self._n_failures = len(model.failures)
         self.samples = np.full((n_samples, len(self.distinct)), np.nan)
         size = self.settings.batch_size or self._fitting_batch()
         starts = range(0, len(self.distinct), size)
@@ -209,7 +126,7 @@ class Survey:
     def recall(self) -> Outcome:
         """Takes what the cache holds, without asking anyone."""
         for thread in self._open_threads():
-            while self._is_open(thread) and (reply := self.model.recall(self._question(thread))):
+            while self._is_open(thread) and (reply := self._recall(thread)):
                 self._take(thread, reply)
         return self._outcome()
 
@@ -280,6 +197,9 @@ class Survey:
         prompt = self._prompt(thread.demonstrations, [self.distinct[place] for place in thread.places])
         return self.model.question(prompt, sample=thread.sample, attempt=thread.attempt)
 
+    def _recall(self, thread: _Thread) -> StoredReply | None:
+        return self.model.recall(self._question(thread), len(thread.places))
+
     def _open_threads(self) -> list[_Thread]:
         return [thread for thread in self._threads if self._is_open(thread)]
 
@@ -301,7 +221,7 @@ class Survey:
         thread.places = [thread.places[number - 1] for number in read.missing]
         thread.attempt += 1
         # At temperature 0 the same prompt brings the same reply.
-        if not read.estimates and self.model.settings.temperature == 0:
+        if not read.estimates and not reply.is_cut and self.model.settings.temperature == 0:
             thread.attempt = self.settings.max_attempts
 
     def _outcome(self) -> Outcome:
@@ -329,7 +249,7 @@ class Survey:
 
     def _reasons(self, missing: Sequence[int]) -> Iterator[str]:
         """Says why, each reason with its remedy."""
-        if failures := self.model.failures:
+        if failures := self.model.failures[self._n_failures :]:
             yield f"{len(failures)} requests failed, the last because: {failures[-1]}"
         if self.model.is_stopped:
             yield "the next request could pass the budget; raise it to go on"
@@ -339,7 +259,7 @@ class Survey:
             found = ", ".join(f"{n} {problem}" for problem, n in counts.items())
             shown = [figures.valid_score for figures in self.shown]
             yield (
-                f"{found} in the last replies of {self.model.settings.model} (the demonstrations range from "
-                f"{min(shown):g} to {max(shown):g}). Raise `max_attempts` to ask again, lower `batch_size`, or "
-                "raise `max_output_tokens` if replies are cut"
+                f"{found} in the last replies of {self.model.settings.model} (demonstrations range from "
+                f"{min(shown):g} to {max(shown):g}). Raise `max_attempts` to ask again, lower `batch_size`, "
+                "or raise `max_output_tokens` if replies are cut"
             )

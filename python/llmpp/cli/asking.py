@@ -157,6 +157,8 @@ def check(
     from llmpp.llm import open_model
 
     model = open_model(**llm)
+    if model.budget.max_calls == 0:
+        raise InputError("`llmpp check` makes one call, and `max_calls` is 0")
     findings = inspect_endpoint(load_task(task), model.settings, split=split, price=model.price)
     is_good = all(finding.state != "failed" for finding in findings)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
-from llmpp.endpoint import hide_password
+from llmpp.endpoint import hide_secrets
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -48,7 +48,7 @@ def print_table(table: "Table") -> None:
 
 def command_line() -> str:
     """The command as typed, for records; a password in an address is left out."""
-    return hide_password(shlex.join(["llmpp", *sys.argv[1:]]))
+    return hide_secrets(shlex.join(["llmpp", *sys.argv[1:]]))
 
 
 def print_report(report: Mapping[str, Any], output: Path | None = None, *, as_json: bool) -> None:
@@ -101,7 +101,12 @@ class ProgressLine:
 def describe_usage(usage: "Usage") -> str:
     """Writes what was spent in one line."""
     cost = "unknown cost" if usage.usd is None else f"{usage.usd:.4f} USD"
-    counts = {"failed": usage.n_failed, "retries": usage.n_retries, "replies cut": usage.n_cut}
+    counts = {
+        "failed": usage.n_failed,
+        "retries": usage.n_retries,
+        "replies cut": usage.n_cut,
+        "without counts": usage.n_uncounted,
+    }
     rest = "".join(f", {what}: {n}" for what, n in counts.items() if n)
     tokens = f"{usage.input_tokens} tokens in, {usage.output_tokens} out"
     return f"calls: {usage.n_calls} ({tokens}, {cost}), from the cache: {usage.n_cached}{rest}"

@@ -1,7 +1,7 @@
 """The verbs `evaluate` and `tasks`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -22,17 +22,17 @@ from llmpp.cli.console import (
     print_table,
 )
 from llmpp.cli.options import DryRun, Json, NoSeed, Seed, llm_options, survey_settings
-from llmpp.errors import InputError
+from llmpp.errors import InputError, require
 from llmpp.predictor import hardware_names, load_latency, load_predictor
 from llmpp.task import load_task, task_names
 
 if TYPE_CHECKING:
     from llmpp.budget import Usage
-    from llmpp.probes import Inquiry
+    from llmpp.probes import Inquiry, Probe
     from llmpp.report_card import Live, ReportCard
     from llmpp.resampling import Estimate
 
-_LIVE_ONLY = "`--probe` and `--dry-run`"
+_LIVE_ONLY = "`--probe`, `--ladder` and `--dry-run`"
 #: The measures of a table, and those that are shown with their interval; --json has all.
 _WHOLE = ("mae", "kendall_tau")
 _SHOWN = {
@@ -57,6 +57,9 @@ def evaluate(
     probe: Annotated[
         bool, typer.Option("--probe", help="Ask a live model with one thing in the prompt changed at a time.")
     ] = False,
+    ladder: Annotated[
+        bool, typer.Option("--ladder", help="Ask a live model with prompts that lose one part after another.")
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw predicted against trained as PATH.png and PATH.svg.")
     ] = None,
@@ -67,15 +70,19 @@ def evaluate(
     """Measure what predictors are worth on trained architectures; name a --model to ask it, too."""
     from llmpp import report_card
 
+    if plot:
+        _check_plot(plot)
+    report_card.check_alike(task)
     with ProgressLine("evaluating") as line:
         inquiry = _inquiry(llm, survey, seed, line.spend)
-        if (probe or dry_run) and inquiry is None:
+        probes = _probes(inquiry, is_probing=probe, is_ladder=ladder)
+        if (probes or dry_run) and inquiry is None:
             raise InputError(f"{_LIVE_ONLY} are about a live model: name it by --model or --base-url")
         if dry_run and inquiry:
-            print_report(_quote(task, inquiry, is_probing=probe), as_json=as_json)
+            print_report(_quote(task, inquiry, probes), as_json=as_json)
             return
         settings: dict[str, Any] = {"n_bootstrap": n_bootstrap, "seed": seed}
-        if not (probe and inquiry):
+        if not probes:
             settings |= {
                 "n_seeds": n_seeds,
                 "extended": extended,
@@ -83,27 +90,49 @@ def evaluate(
                 "live": _live(inquiry),
             }
             settings |= {"against": against} if against else {}
-        cards = [_card(name, inquiry if probe else None, settings) for name in task]
+        cards = [_card(name, inquiry, probes, settings) for name in task]
     mean = report_card.average(cards) if len(cards) > 1 else cards[0]
-    if plot:
-        _draw(mean, plot)
     usage = inquiry.model.usage if inquiry else None
     if as_json:
         several = {"cards": [card.to_dict() for card in cards]} if len(cards) > 1 else {}
         print_json(mean.to_dict() | several | ({"usage": usage.to_dict()} if usage else {}))
-        return
-    for card in [*cards, mean] if len(cards) > 1 else cards:
-        _print_card(card)
-    if usage:
-        out.print(describe_usage(usage), soft_wrap=True)
+    else:
+        for card in [*cards, mean] if len(cards) > 1 else cards:
+            _print_card(card)
+        if usage:
+            out.print(describe_usage(usage), soft_wrap=True)
+    if plot:
+        _draw(mean, plot)
 
 
-def _card(task: str, probed: "Inquiry | None", settings: dict[str, Any]) -> "ReportCard":
-    from llmpp import probes, report_card
+def _check_plot(stem: Path) -> None:
+    """Finds out before hours of work whether its figure can be drawn."""
+    require("matplotlib", "plot")
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {stem}.png: {error}") from error
 
-    if probed:
-        return probes.probe_model(task, probed, **settings)
-    return report_card.evaluate(task, **settings)
+
+def _probes(inquiry: "Inquiry | None", *, is_probing: bool, is_ladder: bool) -> "Sequence[Probe]":
+    """The probes that were asked for; the first is what the others are compared with."""
+    from llmpp.probes import PROBES, ladder_probes
+    from llmpp.prompt import PromptParts
+
+    parts = inquiry.settings.parts if inquiry else PromptParts()
+    rungs = ladder_probes(parts) if is_ladder else ()
+    return [*(PROBES if is_probing else ()), *rungs]
+
+
+def _card(
+    task: str, inquiry: "Inquiry | None", probes: "Sequence[Probe]", settings: dict[str, Any]
+) -> "ReportCard":
+    from llmpp.probes import probe_model
+    from llmpp.report_card import evaluate
+
+    if probes and inquiry:
+        return probe_model(task, inquiry, probes, **settings)
+    return evaluate(task, **settings)
 
 
 def _live(inquiry: "Inquiry | None") -> "Live | None":
@@ -112,10 +141,10 @@ def _live(inquiry: "Inquiry | None") -> "Live | None":
     return Live(inquiry.model.settings.model, inquiry.ask) if inquiry else None
 
 
-def _quote(tasks: list[str], inquiry: "Inquiry", *, is_probing: bool) -> dict[str, Any]:
-    from llmpp.probes import quote_inquiry
+def _quote(tasks: list[str], inquiry: "Inquiry", probes: "Sequence[Probe]") -> dict[str, Any]:
+    from llmpp.probes import PLAIN, quote_inquiry
 
-    quotes = [quote_inquiry(name, inquiry, is_probing=is_probing) for name in tasks]
+    quotes = [quote_inquiry(name, inquiry, probes or (PLAIN,)) for name in tasks]
     return reduce(add, quotes).to_dict()
 
 
