@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from llmpp import Architecture, Figures, InputError, PredictorError, Task, distill, load_task, report_card
-from llmpp.answers import Answers, read_answers
+from llmpp.answers import Answers, join_answers, read_answers, write_answers
 from llmpp.assets import asset
 from llmpp.exam import Exam, set_exams
 from llmpp.metrics import MEASURES, Floats
@@ -173,7 +173,30 @@ def test_answers_that_lack_a_held_out_architecture_are_not_used(monkeypatch: pyt
     rest = Answers(ANSWERS.header, tuple(row for row in ANSWERS.rows if row.architecture != lost))
     monkeypatch.setattr(report_card, "recorded_answers", lambda _task: rest)
     names = [row.predictor for row in evaluate(one_split(), n_bootstrap=5).rows]
-    assert not any(name.startswith("LLM") for name in names)
+    assert not any(name.startswith("LLM-PP") for name in names)
+
+
+def test_students_of_ones_own_answers_have_a_row_without_answers_to_test(tmp_path: Path) -> None:
+    held_out = {figures.architecture for figures in TASK.held_out("123")}
+    own = [row for row in ANSWERS.of_split("123").rows if row.architecture not in held_out]
+    for number, rows in enumerate((own[:200], own[200:])):
+        write_answers(tmp_path / f"{number}.jsonl", Answers({"task": TASK.name, "model": "m"}, tuple(rows)))
+    answers = join_answers([tmp_path / "0.jsonl", tmp_path / "1.jsonl"])
+    for extended in (False, True):
+        card = evaluate(one_split(), answers=answers, n_seeds=1, n_bootstrap=5, extended=extended)
+        names = [row.predictor for row in card.rows]
+        assert STUDENT in names
+        assert not any(name.startswith("LLM-PP") for name in names)
+    shipped = evaluate(one_split(), n_seeds=1, n_bootstrap=5)
+    assert figure(card, STUDENT, "mae") == figure(shipped, STUDENT, "mae")
+
+
+def test_answers_of_several_models_are_not_joined(tmp_path: Path) -> None:
+    for name in "ab":
+        header = {"task": TASK.name, "model": name}
+        write_answers(tmp_path / name, Answers(header, ANSWERS.rows[:2]))
+    with pytest.raises(InputError, match="differ in their model: a, b"):
+        join_answers([tmp_path / "a", tmp_path / "b"])
 
 
 # What follows proves that nothing is tested on what it saw.

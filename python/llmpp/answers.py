@@ -7,7 +7,7 @@ showed, 'all' if missing) and `prompt` (its name).
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,20 @@ def _answer(data: Mapping[str, Any]) -> Answer:
         raise InputError(f"`answer` must be a finite number, got {answer!r:.60}")
     architecture = Architecture.from_dict(data["architecture"])
     return Answer(architecture, float(answer), str(data.get("split", "all")), data.get("prompt"))
+
+
+def join_answers(files: Sequence[Path]) -> Answers:
+    """Reads several files of one model's answers as one.
+
+    Raises:
+        InputError: If one of them cannot be read, or they are of different tasks or models.
+    """
+    read = [read_answers(path) for path in files]
+    for name in ("task", "model"):
+        values = {str(one.header.get(name)) for one in read}
+        if len(values) > 1:
+            raise InputError(f"the files of answers differ in their {name}: {', '.join(sorted(values))}")
+    return Answers(read[0].header, tuple(row for one in read for row in one.rows))
 
 
 def write_answers(path: Path, answers: Answers) -> None:

@@ -30,7 +30,7 @@ class Exam:
         supernet_scores: What supernets say about them, `(n,)` by supernet; only supernets that scored every
             architecture of the task.
         answers: The answers about them of a model that saw this split's demonstrations, `(n,)`, if recorded.
-        pool: That model's answers about other architectures.
+        pool: That model's answers about other architectures, if any.
     """
 
     split: str
@@ -79,8 +79,7 @@ def set_exams(task: Task, answers: Answers | None) -> list[Exam]:
 
     Args:
         task: A task with figures and splits.
-        answers: Answers of a model about the task, by split; used only if every split has its own, about all
-            that it holds out.
+        answers: Answers of a model about the task, by split.
 
     Raises:
         InputError: If the task has no figures or splits, a figure without a score, or a split that is too
@@ -98,9 +97,7 @@ def set_exams(task: Task, answers: Answers | None) -> list[Exam]:
             "them out"
         )
     exams = [_exam(task, split) for split in task.splits]
-    answered = [_answered(exam, answers) for exam in exams] if answers else []
-    complete = [exam for exam in answered if exam]
-    return complete if len(complete) == len(exams) else exams
+    return [_answered(exam, answers) for exam in exams] if answers else exams
 
 
 def _exam(task: Task, split: str) -> Exam:
@@ -125,13 +122,12 @@ def _has_scored_all(task: Task, supernet: str) -> bool:
     return bool(np.isfinite(np.array(scores, dtype=np.float64)).all())
 
 
-def _answered(exam: Exam, answers: Answers) -> Exam | None:
-    """Adds the split's answers; None if one is missing."""
+def _answered(exam: Exam, answers: Answers) -> Exam:
+    """Adds the split's answers: those about what is asked, if complete, and those about others."""
     rows = [row for row in answers.rows if row.split == exam.split]
     known = {row.architecture: row.answer for row in rows}
-    if not set(exam.architectures) <= set(known):
-        return None
-    asked = np.array([known[architecture] for architecture in exam.architectures])
+    is_complete = set(exam.architectures) <= set(known)
+    asked = np.array([known[one] for one in exam.architectures]) if is_complete else None
     apart = {*exam.architectures, *exam.shown_architectures}
     pool = Answers(answers.header, tuple(row for row in rows if row.architecture not in apart))
-    return replace(exam, answers=asked, pool=pool)
+    return replace(exam, answers=asked, pool=pool if pool.rows else None)

@@ -150,6 +150,8 @@ def _add_trials(
         return
     for other in others:
         lineup.predictors[_of_encoding(other)] = other.predict
+    if not _has_recorded(lineup):
+        return
     lineup.predictors["LLM-PP + ridge residual"] = partial(corrected_answers, students, ridge)
     lineup.predictors[_GP_RESIDUAL] = partial(corrected_answers, students, gaussian_process)
     _add_free_trials(lineup)
@@ -160,6 +162,10 @@ def _add_trials(
 
 def _of_encoding(students: Students) -> str:
     return f"{STUDENT}, {students.encoding} features"
+
+
+def _has_recorded(lineup: Lineup) -> bool:
+    return any(_label(name) == "LLM-PP" for name in lineup.predictors)
 
 
 def _recorded(lineup: Lineup) -> str:

@@ -104,6 +104,7 @@ def evaluate(
     task: str | Path | Task,
     *,
     live: Live | None = None,
+    answers: Answers | None = None,
     n_seeds: int = 5,
     seed: int = 0,
     n_bootstrap: int = 2000,
@@ -117,6 +118,8 @@ def evaluate(
         task: A task with figures and splits. Rows that need recorded answers or supernets are left out where
             there are none.
         live: A language model to ask as well, once per split.
+        answers: Answers to teach students with, and to test where they are about all that a split holds out;
+            each counts for the split whose demonstrations its prompt showed. By default those that ship.
         n_seeds: Students trained per split, at least 1.
         seed: The first of their seeds, and that of the bootstrap.
         n_bootstrap: Resamples of the architectures behind each interval.
@@ -131,7 +134,7 @@ def evaluate(
     """
     task = load_task(task)
     seeds = range(integer("seed", seed, 0, 2**32), seed + integer("n_seeds", n_seeds, 1, 1000))
-    answers = recorded_answers(task)
+    answers = answers or recorded_answers(task)
     exams = set_exams(task, answers)
     steps = Steps(len(exams), progress)
     lineup = _lineup(exams, live, answers, seeds, steps, extended=extended)
@@ -287,8 +290,8 @@ def _lineup(
     students = None
     if answers and all(exam.answers is not None for exam in exams):
         models[f"LLM-PP: {answers.header.get('model', 'recorded answers')}"] = _recorded
-        if all(exam.pool and len(exam.pool.rows) >= _FEWEST_POOL for exam in exams):
-            students = Students(seeds, steps)
+    if all(exam.pool and len(exam.pool.rows) >= _FEWEST_POOL for exam in exams):
+        students = Students(seeds, steps)
     if live:
         models[f"LLM-PP live: {live.name}"] = partial(_ask, live)
     others = (Students(seeds, steps, "per-layer"),) if extended and students else ()

@@ -11,6 +11,7 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
+from llmpp.answers import join_answers
 from llmpp.cli.console import (
     ProgressLine,
     describe_usage,
@@ -53,6 +54,10 @@ def evaluate(
     n_seeds: Annotated[int, typer.Option(help="Students trained per split, on seeds from --seed on.")] = 5,
     n_bootstrap: Annotated[int, typer.Option(help="Resamples of the architectures behind intervals.")] = 2000,
     against: Annotated[str | None, typer.Option(help="The row that the others are compared with.")] = None,
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option(help="Files of `llmpp label`, one per split, to use instead of the answers that ship."),
+    ] = None,
     extended: Annotated[bool, typer.Option("--extended", help="Add what was tried beyond the plan.")] = False,
     probe: Annotated[
         bool, typer.Option("--probe", help="Ask a live model with one thing in the prompt changed at a time.")
@@ -90,6 +95,7 @@ def evaluate(
                 "live": _live(inquiry),
             }
             settings |= {"against": against} if against else {}
+            settings |= {"answers": join_answers(answers)} if answers else {}
         cards = [_card(name, inquiry, probes, settings) for name in task]
     mean = report_card.average(cards) if len(cards) > 1 else cards[0]
     usage = inquiry.model.usage if inquiry else None
