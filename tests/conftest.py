@@ -4,12 +4,15 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 
+from asking import FAST, TASK, Ask
 from command import Command, Ended
-from llmpp import cli
+from llmpp import LlmPredictor, cli
+from llmpp.survey import SurveySettings
 from stand_in import StandIn
 
 
@@ -62,3 +65,25 @@ def llmpp_command(
         return Ended(code if isinstance(code, int) else int(bool(code)), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def ask(stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+
+    def build(batch_size: int | None = None, max_attempts: int = 3, **model: Any) -> LlmPredictor:
+        settings = SurveySettings(
+            batch_size=batch_size,
+            max_attempts=max_attempts,
+            shuffle_demonstrations=model.pop("shuffle_demonstrations", False),
+        )
+        options = {
+            "model": "gpt-4.1",
+            "base_url": stand_in.url,
+            "cache": tmp_path / "replies.sqlite",
+            **FAST,
+            **model,
+        }
+        return LlmPredictor(TASK, split="123", settings=settings, **options)
+
+    return build

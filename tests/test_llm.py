@@ -1,78 +1,20 @@
-"""Asking a model through a real HTTP server: faults, budgets, the cache, and keys that stay secret."""
+"""Asking a model through a real HTTP server: replies, faults, and asking again."""
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from werkzeug import Response
 
-from llmpp import InputError, LlmError, LlmPredictor, MissingAnswersError, hsnas, load_task
-from llmpp.endpoint import LlmSettings, RejectedError, hide_secrets
+from asking import ASKED, TASK, Ask, cut, cut_short, line_of, lines, slow, status, truncated
+from llmpp import InputError, LlmPredictor, MissingAnswersError, hsnas
+from llmpp.endpoint import LlmSettings, RejectedError
 from llmpp.llm import open_model
-from llmpp.prompt import describe
-from llmpp.survey import SurveySettings
 from stand_in import StandIn, completion, in_context
-
-TASK = load_task("wmt14.en-de")
-ASKED = TASK.space.sample(6, seed=3)
-FAST: dict[str, Any] = {"timeout_s": 5.0, "max_retries": 2}
-
-#: Builds a predictor that asks the stand-in, with a cache of its own.
-Ask = Callable[..., LlmPredictor]
-
-
-@pytest.fixture
-def ask(stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-
-    def build(batch_size: int | None = None, max_attempts: int = 3, **model: Any) -> LlmPredictor:
-        settings = SurveySettings(
-            batch_size=batch_size,
-            max_attempts=max_attempts,
-            shuffle_demonstrations=model.pop("shuffle_demonstrations", False),
-        )
-        options = {
-            "model": "gpt-4.1",
-            "base_url": stand_in.url,
-            "cache": tmp_path / "replies.sqlite",
-            **FAST,
-            **model,
-        }
-        return LlmPredictor(TASK, split="123", settings=settings, **options)
-
-    return build
-
-
-def status(
-    code: int, content: object = "no", headers: dict[str, str] | None = None
-) -> Callable[..., Response]:
-    return lambda _body: Response(json.dumps(content), code, headers, content_type="application/json")
-
-
-def lines(text: str) -> Callable[[dict[str, Any]], str]:
-    return lambda _body: text
-
-
-def slow(body: dict[str, Any]) -> str:
-    time.sleep(1.0)
-    return in_context(body)
-
-
-def cut(body: dict[str, Any]) -> Response:
-    whole = completion(in_context(body), body)
-    response = Response(whole.get_data()[:80], content_type="application/json")
-    response.headers["Content-Length"] = str(len(whole.get_data()))
-    response.automatically_set_content_length = False
-    return response
-
-
-def truncated(body: dict[str, Any]) -> Response:
-    return Response(completion(in_context(body), body).get_data()[:80], content_type="application/json")
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
@@ -139,10 +81,6 @@ def test_a_lasting_fault_keeps_the_other_answers_and_is_explained(
     stand_in.bodies.clear()
     assert len(predictor_again(ask).predict(ASKED)) == 6
     assert len(stand_in.bodies) == 1
-
-
-def line_of(place: int) -> str:
-    return describe(TASK, [ASKED[place]])[0]
 
 
 def predictor_again(ask: Ask) -> LlmPredictor:
@@ -220,18 +158,6 @@ def test_equal_architectures_are_asked_about_once(ask: Ask, stand_in: StandIn) -
     assert "\n3 " not in stand_in.prompts[0].split("# Architectures to score")[1]
 
 
-def test_answers_are_paid_once(ask: Ask, stand_in: StandIn) -> None:
-    first = ask(batch_size=2)
-    second = ask(batch_size=2, usd_per_mtok=(1, 2))
-    assert first.predict(ASKED).tolist() == second.predict(ASKED).tolist()
-    assert len(stand_in.bodies) == 3
-    usage = second.usage
-    assert (usage.n_calls, usage.n_cached, usage.input_tokens, usage.usd) == (0, 3, 0, 0)
-    assert usage.cached_input_tokens == first.usage.input_tokens > 0
-    tokens = first.usage.input_tokens, first.usage.output_tokens
-    assert usage.cached_usd == pytest.approx((tokens[0] + 2 * tokens[1]) / 1e6)
-
-
 def test_samples_give_mean_and_spread(ask: Ask, stand_in: StandIn) -> None:
     stand_in.plan = [lines("\n".join(f"{n} {score}" for n in range(1, 7))) for score in (25.0, 25.2, 25.4)]
     mean, std = ask(n_samples=3).predict(ASKED, return_std=True)
@@ -282,68 +208,6 @@ def test_settings_that_are_not_set_are_not_sent(ask: Ask, stand_in: StandIn) -> 
     assert stand_in.bodies[1]["max_tokens"] == 700
 
 
-@pytest.mark.parametrize(
-    ("budget", "n_calls"),
-    [({"max_calls": 2}, 2), ({"max_calls": 0}, 0), ({"max_usd": 0.0}, 0), ({"max_tokens_total": 10}, 0)],
-)
-def test_a_budget_stops_before_it_is_passed(
-    budget: dict[str, Any], n_calls: int, ask: Ask, stand_in: StandIn
-) -> None:
-    predictor = ask(batch_size=1, usd_per_mtok=(2, 8), **budget)
-    with pytest.raises(MissingAnswersError, match="could pass the budget; raise it to go on"):
-        predictor.predict(ASKED)
-    assert len(stand_in.bodies) == predictor.usage.n_calls == n_calls
-    assert len(ask(batch_size=1).predict(ASKED)) == 6
-    assert len(stand_in.bodies) == 6
-
-
-@pytest.mark.parametrize("max_concurrency", [1, 8])
-def test_dollars_and_tokens_are_never_passed(max_concurrency: int, ask: Ask, stand_in: StandIn) -> None:
-    architectures = TASK.space.sample(40, seed=5)
-    budgets: list[dict[str, float]] = [{"max_usd": 0.05}, {"max_tokens_total": 25_000}]
-    for number, budget in enumerate(budgets):
-        stand_in.bodies.clear()
-        predictor = ask(
-            batch_size=1,
-            temperature=number / 2,
-            usd_per_mtok=(2, 8),
-            max_concurrency=max_concurrency,
-            **budget,
-        )
-        with pytest.raises(MissingAnswersError, match="could pass the budget"):
-            predictor.predict(architectures)
-        usage = predictor.usage
-        assert usage.usd is not None
-        assert 5 <= usage.n_calls < 40
-        assert usage.usd <= budget.get("max_usd", 1.0)
-        assert usage.input_tokens + usage.output_tokens <= budget.get("max_tokens_total", 1e9)
-        assert {body["max_tokens"] for body in stand_in.bodies} <= {74, 74 + 8192}
-
-
-def test_retries_count_against_the_number_of_calls(ask: Ask, stand_in: StandIn) -> None:
-    stand_in.answer = status(503)
-    predictor = ask(batch_size=1, max_calls=4, max_retries=2, max_concurrency=2)
-    with pytest.raises(
-        MissingAnswersError, match="2 requests failed.*; the next request could pass the budget"
-    ):
-        predictor.predict(ASKED)
-    usage = predictor.usage
-    assert len(stand_in.bodies) == usage.n_failed + usage.n_retries == 4
-    stand_in.plan, stand_in.answer = [status(503), status(429)], in_context
-    predictor = ask(batch_size=6, max_calls=3, max_retries=2)
-    assert len(predictor.predict(ASKED)) == 6
-    assert (predictor.usage.n_calls, predictor.usage.n_retries) == (1, 2)
-
-
-def cut_short(text: str) -> Callable[[dict[str, Any]], Response]:
-    def answer(body: dict[str, Any]) -> Response:
-        content = json.loads(completion(text, body).get_data())
-        content["choices"][0]["finish_reason"] = "length"
-        return Response(json.dumps(content), content_type="application/json")
-
-    return answer
-
-
 def test_what_is_whole_in_a_reply_that_was_cut_is_kept(ask: Ask, stand_in: StandIn) -> None:
     stand_in.plan = [cut_short("1 25.11\n2 25.22\n3 25.3")]
     predictor = ask()
@@ -357,39 +221,6 @@ def test_what_is_whole_in_a_reply_that_was_cut_is_kept(ask: Ask, stand_in: Stand
         MissingAnswersError, match=r"6 absent \(reply cut\) in the last .*`max_output_tokens`"
     ):
         ask(temperature=0.5).predict(ASKED)
-
-
-def test_at_temperature_zero_a_useless_reply_is_not_paid_for_again(ask: Ask, stand_in: StandIn) -> None:
-    stand_in.answer = lines("no")
-    with pytest.raises(MissingAnswersError):
-        ask(temperature=0).predict(ASKED)
-    assert len(stand_in.bodies) == 1
-
-
-def test_what_may_be_on_the_bill_counts_against_the_budget(ask: Ask, stand_in: StandIn) -> None:
-    stand_in.answer = slow
-    predictor = ask(batch_size=3, max_retries=0, timeout_s=0.2, max_tokens_total=8_000, max_concurrency=1)
-    with pytest.raises(MissingAnswersError):
-        predictor.predict(ASKED)
-    assert predictor.usage.n_failed == 1
-    assert predictor.model.is_stopped
-
-
-def test_dollars_need_a_price(ask: Ask) -> None:
-    with pytest.raises(
-        InputError, match="`max_usd` needs a price, and that of 'mine' is unknown: give it as"
-    ):
-        ask(model="mine", max_usd=1.0)
-
-
-def test_prices_of_openai_are_known_and_of_unknown_endpoints_not(stand_in: StandIn, tmp_path: Path) -> None:
-    known = open_model(cache=tmp_path / "c", max_usd=1.0)
-    assert known.price is not None
-    assert (known.price.input, known.price.output) == (2.0, 8.0)
-    assert known.context_tokens == 1_000_000
-    unknown = open_model(cache=tmp_path / "c", base_url=stand_in.url, model="gpt-4.1")
-    assert unknown.price is None
-    assert unknown.usage.usd is None
 
 
 @pytest.mark.parametrize(
@@ -423,12 +254,6 @@ def test_unknown_settings_are_named(ask: Ask) -> None:
         ask(top_p=1)
 
 
-def test_openai_needs_a_key_and_says_so(stand_in: StandIn, tmp_path: Path) -> None:
-    predictor = LlmPredictor(TASK, cache=tmp_path / "c")
-    with pytest.raises(RejectedError, match="there is no key: set OPENAI_API_KEY, or name an endpoint"):
-        predictor.predict(ASKED)
-
-
 def test_an_address_where_nobody_listens_is_explained(ask: Ask) -> None:
     with pytest.raises(MissingAnswersError, match="cannot reach http://127.0.0.1:9/"):
         ask(base_url="http://127.0.0.1:9/v1", max_retries=0).predict(ASKED)
@@ -454,39 +279,6 @@ def test_a_refusal_of_one_request_keeps_what_others_brought(ask: Ask, stand_in: 
     assert outcome.problem.missing == (4, 5)
     assert "check the model's context length" in str(outcome.problem)
     assert outcome.answers[:4].min() > 20
-
-
-def test_a_reply_that_the_budget_cut_is_asked_for_again_without_one(ask: Ask, stand_in: StandIn) -> None:
-    stand_in.plan = [cut_short("<think>so many")]
-    limited: dict[str, Any] = {"max_tokens_total": 30_000, "max_attempts": 1}
-    with pytest.raises(MissingAnswersError):
-        ask(**limited).predict(ASKED)
-    with pytest.raises(MissingAnswersError):
-        ask(**limited).predict(ASKED)
-    assert len(stand_in.bodies) == 1
-    assert len(ask(max_attempts=1).predict(ASKED)) == 6
-    assert len(stand_in.bodies) == 2
-
-
-def test_more_samples_ask_only_for_the_new_ones(ask: Ask, stand_in: StandIn) -> None:
-    stand_in.plan = [lines("nothing")]
-    ask().predict(ASKED)
-    assert len(stand_in.bodies) == 2
-    ask(n_samples=2).predict(ASKED)
-    assert len(stand_in.bodies) == 3
-
-
-def test_tokens_that_are_not_counted_are_said_to_be_bounds(ask: Ask, stand_in: StandIn) -> None:
-    def uncounted(body: dict[str, Any]) -> Response:
-        content = json.loads(completion(in_context(body), body).get_data())
-        del content["usage"]
-        return Response(json.dumps(content), content_type="application/json")
-
-    stand_in.answer = uncounted
-    predictor = ask()
-    predictor.predict(ASKED)
-    assert predictor.usage.n_uncounted == 1
-    assert predictor.usage.input_tokens >= len(stand_in.prompts[0])
 
 
 def test_text_in_parts_and_lone_surrogates_are_kept(ask: Ask, stand_in: StandIn) -> None:
@@ -515,84 +307,11 @@ def test_an_endpoint_that_keeps_sending_blanks_is_left(
         ask(timeout_s=0.5, max_retries=0).predict(ASKED)
 
 
-@pytest.mark.parametrize("key", ["sk-secret-0123456789\x00", "sk-sécret-0123456789"])
-def test_a_key_that_cannot_be_one_is_refused_without_being_shown(
-    key: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.environ", {**os.environ, "OPENAI_API_KEY": key})
-    with pytest.raises(RejectedError, match="OPENAI_API_KEY holds characters that no key has") as error:
-        ask().predict(ASKED)
-    assert "0123456789" not in str(error.value)
-
-
-def test_white_space_around_a_key_is_no_part_of_it(
-    ask: Ask, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\r\n")
-    ask().predict(ASKED)
-    assert stand_in.headers[0]["Authorization"] == f"Bearer {KEY}"
-
-
-def test_a_short_placeholder_for_a_key_changes_no_reply(
-    ask: Ask, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "2")
-    expected = ask().predict(ASKED)
-    assert expected.tolist() == [float(x.split()[1]) for x in in_context(stand_in.bodies[0]).splitlines()]
-
-
-def test_keys_in_addresses_are_hidden() -> None:
-    text = "at http://user:word@host/v1?api_key=hidden&x=1 or https://h/v1?key=hidden"
-    assert hide_secrets(text) == "at http://***@host/v1?api_key=***&x=1 or https://h/v1?key=***"
-
-
-KEY = "sk-secret-0123456789abcdef"
-
-
-def test_the_key_appears_nowhere_but_in_the_request(
-    ask: Ask,
-    stand_in: StandIn,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    caplog.set_level("DEBUG")
-    stand_in.plan = [lambda body: f"my key is {KEY}\n{in_context(body)}"]
-    predictor = ask(batch_size=3)
-    hsnas.search(
-        TASK, initial=predictor, run_dir=tmp_path / "run", n_iterations=1, n_population=3, n_parents=1
-    )
-    assert stand_in.headers[0]["Authorization"] == f"Bearer {KEY}"
-    stand_in.answer = status(401, {"error": {"message": f"Incorrect API key provided: {KEY}"}})
-    with pytest.raises(RejectedError) as error:
-        ask(batch_size=1, temperature=1.0).predict(ASKED)
-    assert KEY not in f"{error.value!r} {error.value.__cause__} {vars(predictor.model)}"
-    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-    assert written
-    assert not any(KEY.encode() in content for content in written)
-    assert KEY not in caplog.text
-
-
 def test_predicting_works_inside_a_running_loop(ask: Ask) -> None:
     async def notebook() -> int:
         return len(ask().predict(ASKED))
 
     assert asyncio.run(notebook()) == 6
-
-
-def test_a_cache_that_cannot_be_written_stops_before_more_is_paid(
-    ask: Ask, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    predictor = ask(batch_size=1, max_concurrency=1)
-
-    def fail(*_arguments: object) -> bool:
-        raise InputError("disk is full")
-
-    monkeypatch.setattr(predictor.model.cache, "put", fail)
-    with pytest.raises(LlmError, match="replies cannot be kept: disk is full"):
-        predictor.predict(ASKED)
-    assert len(stand_in.bodies) == 1
 
 
 def test_a_task_without_figures_has_nothing_to_demonstrate(tmp_path: Path) -> None:
