@@ -4,25 +4,31 @@
 |---|---|
 | `prompts/NAME.txt` | a whole user message |
 | `replies/NAME.txt` | the reply to it, put there by the user |
-| `index.jsonl` | for each NAME what was asked: task, split, demonstrations, architectures, model, settings |
+| `index.jsonl` | for each NAME what was asked, of which model, with which settings; the prompt's SHA-256 |
 | `pool.jsonl` | the architectures that the index names, unless the task has figures of them |
 | `requests.jsonl` | the same questions as input of OpenAI's Batch API |
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from llmpp.architecture import Architecture
 from llmpp.cache import Question, ReplyCache, StoredReply
 from llmpp.endpoint import read_body
 from llmpp.errors import InputError
 from llmpp.prompt import read_shape
+from llmpp.ranges import integer
 from llmpp.reply import read_reply
 from llmpp.survey import Survey
 
 REPLIES_SCHEMA = "llmpp.replies/1"
+#: Larger counts in a file are none.
+_MOST = 2**53
 _URLS = {"chat": "/v1/chat/completions", "responses": "/v1/responses"}
 
 
@@ -33,7 +39,7 @@ class Imported:
     Attributes:
         name: The prompt's name.
         n_answers: Answers that can be read.
-        n_asked: Architectures that the prompt asks about.
+        n_asked: Architectures that the prompt asks about; 0 if the prompt cannot be read.
         problem: Why it was not taken; empty if it was.
         is_new: Whether the cache did not have a reply to this question.
     """
@@ -59,41 +65,56 @@ def export_questions(survey: Survey, directory: Path, *, split: str) -> int:
     Raises:
         InputError: If the directory is not empty or cannot be written.
     """
-    questions = survey.open_questions()
-    ids = {figures.architecture: figures.id for figures in survey.task.figures}
-    pool: dict[Any, int] = {}
-    index, requests = [], []
+    # A task's name may hold anything, a file's name not.
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{survey.task.name}_split-{split}")
+    asked = {f"{stem}_{number}": pair for number, pair in enumerate(survey.open_questions())}
+    tables = _tables(survey, asked, split)
     try:
         _make_empty(directory)
-        for number, (question, architectures) in enumerate(questions):
-            name = f"{survey.task.name}_split-{split}_{number}"
+        for name, (question, _) in asked.items():
             (directory / "prompts" / f"{name}.txt").write_bytes(question.prompt.encode())
-            places = [
-                {"tfs": ids[architecture]}
-                if architecture in ids
-                else {"pool": pool.setdefault(architecture, len(pool))}
-                for architecture in architectures
-            ]
-            index.append(
-                {
-                    "name": name,
-                    "task": survey.task.name,
-                    "split": split,
-                    "demonstrations": [figures.id for figures in survey.shown],
-                    "queries": places,
-                    "model": question.model,
-                    "settings": dict(question.settings),
-                    "sample": question.sample,
-                }
-            )
-            requests.append(_batch_request(survey, question, name))
-        _write_lines(directory / "index.jsonl", index)
-        _write_lines(directory / "requests.jsonl", requests)
-        rows = [{"id": place, "architecture": found.to_dict()} for found, place in pool.items()]
-        _write_lines(directory / "pool.jsonl", rows)
+        for table, rows in tables.items():
+            _write_lines(directory / f"{table}.jsonl", rows)
     except OSError as error:
         raise InputError(f"cannot write the questions to {directory}: {error}") from error
-    return len(questions)
+    return len(asked)
+
+
+_Asked = Mapping[str, tuple[Question, list[Architecture]]]
+
+
+def _tables(survey: Survey, asked: _Asked, split: str) -> dict[str, list[dict[str, Any]]]:
+    """Lists the rows of the three JSON files, by the files' names."""
+    places: dict[Architecture, dict[str, int]] = {f.architecture: {"tfs": f.id} for f in survey.task.figures}
+    pool: list[dict[str, Any]] = []
+    for architecture in (one for _, architectures in asked.values() for one in architectures):
+        if architecture not in places:
+            places[architecture] = {"pool": len(pool)}
+            pool.append({"id": len(pool), "architecture": architecture.to_dict()})
+    common = {
+        "task": survey.task.name,
+        "split": split,
+        "demonstrations": [figures.id for figures in survey.shown],
+    }
+    index = [
+        {"name": name, **common, "queries": [places[one] for one in architectures], **_index_row(question)}
+        for name, (question, architectures) in asked.items()
+    ]
+    requests = [_batch_request(survey, question, name) for name, (question, _) in asked.items()]
+    return {"index": index, "requests": requests, "pool": pool}
+
+
+def _index_row(question: Question) -> dict[str, Any]:
+    return {
+        "model": question.model,
+        "settings": dict(question.settings),
+        "sample": question.sample,
+        "prompt_sha256": _digest(question.prompt),
+    }
+
+
+def _digest(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode()).hexdigest()
 
 
 def _make_empty(directory: Path) -> None:
@@ -110,8 +131,8 @@ def _batch_request(survey: Survey, question: Question, name: str) -> dict[str, A
 
 
 def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8")
+    # All in ASCII: many readers take U+2028 and its like for the end of a line.
+    path.write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
 
 
 def import_replies(
@@ -119,7 +140,8 @@ def import_replies(
 ) -> list[Imported]:
     """Takes replies into the cache: of an exported folder, a batch's output file, or another cache.
 
-    A reply is checked against its prompt; one in which no answer can be read is not taken.
+    A reply is checked against its prompt; one in which no answer can be read is not taken, nor one to a
+    prompt that was changed, nor a second one to the same question.
 
     Args:
         cache: Where they go.
@@ -135,47 +157,91 @@ def import_replies(
         InputError: If the source is none of these, or a folder's model is not named.
     """
     if source.is_dir():
-        return [_take(cache, *entry) for entry in _of_folder(source, model)]
+        return [_take(cache, source, *entry, model=model) for entry in _of_folder(source, model)]
     if model is not None:
         raise InputError(f"`model` is for folders of replies; {source} names the model itself")
-    try:
-        rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the replies {source}: {error}") from error
+    rows = _read_lines(source)
     if rows and all(isinstance(row, dict) and "custom_id" in row for row in rows):
-        return [_take(cache, *entry) for entry in _of_batch(rows, prompts or source.parent)]
+        folder = prompts or source.parent
+        return [_take(cache, folder, *entry) for entry in _of_batch(rows, folder)]
     return _of_export(cache, rows, source)
 
 
-_Entry = tuple[str, Question, StoredReply | str]
+#: A prompt's name, its row of the index (empty if it has none), and the reply or why there is none.
+_Entry = tuple[str, Mapping[str, Any], StoredReply | str]
 
 
-def _take(cache: ReplyCache, name: str, question: Question, reply: StoredReply | str) -> Imported:
+def _take(
+    cache: ReplyCache,
+    folder: Path,
+    name: str,
+    asked: Mapping[str, Any],
+    reply: StoredReply | str,
+    *,
+    model: str | None = None,
+) -> Imported:
     """Checks a reply, or the reason why there is none, against its prompt, and keeps it."""
-    shape = read_shape(question.prompt)
+    try:
+        question = _question(asked, _read_prompt(folder / "prompts" / f"{name}.txt", asked), model)
+        shape = read_shape(question.prompt)
+    except InputError as error:
+        return Imported(name, 0, 0, str(error))
     if isinstance(reply, str):
         return Imported(name, 0, shape.n, reply)
     n_answers = len(read_reply(reply.text, shape.n, shape.shown, is_cut=reply.is_cut).estimates)
     if not n_answers:
         return Imported(name, 0, shape.n, f"no answer can be read in {reply.text[:60]!r}")
-    return Imported(name, n_answers, shape.n, is_new=cache.put(question, reply))
+    return _keep(cache, question, reply, Imported(name, n_answers, shape.n))
+
+
+def _keep(cache: ReplyCache, question: Question, reply: StoredReply, entry: Imported) -> Imported:
+    """Keeps a reply, unless there is one that differs in more than its blanks."""
+    if cache.put(question, reply):
+        return replace(entry, is_new=True)
+    kept = cache.get(question)
+    if kept is not None and kept.text.split() != reply.text.split():
+        return replace(entry, problem="another reply to this question is kept already")
+    return entry
+
+
+def _read_prompt(path: Path, asked: Mapping[str, Any]) -> str:
+    """Reads a prompt as it was written: editors and archives may have turned its line ends."""
+    prompt = _read_text(path).replace("\r\n", "\n")
+    if asked.get("prompt_sha256", _digest(prompt)) != _digest(prompt):
+        raise InputError("the prompt was changed: this is another question now")
+    return prompt
+
+
+def _question(asked: Mapping[str, Any], prompt: str, model: str | None) -> Question:
+    """The question of the index. Which settings another model than the index's was given is unknown."""
+    own = asked.get("model")
+    name = own if model is None else model
+    settings = asked.get("settings", {}) if name == own else {}
+    if not (isinstance(name, str) and name and isinstance(settings, dict)):
+        raise InputError("index.jsonl does not say which model was asked, with which settings")
+    sample = integer("sample", asked.get("sample", 0), 0, _MOST)
+    return Question(name, prompt, tuple(sorted(settings.items())), sample)
 
 
 def _of_folder(folder: Path, model: str | None) -> Iterator[_Entry]:
     if not model:
         raise InputError(f"name the model that gave the replies in {folder} by `model`")
     index = _read_index(folder)
-    prompts = sorted((folder / "prompts").glob("*.txt"))
-    if not prompts:
+    names = sorted(path.stem for path in (folder / "prompts").glob("*.txt"))
+    if not names:
         raise InputError(f"{folder} has no prompts/NAME.txt")
-    for path in prompts:
-        question = Question(model, _read_text(path))
-        asked = index.get(path.stem, {})
-        if asked.get("model") == model:
-            question = _question(asked, question.prompt)
-        reply = folder / "replies" / path.name
-        text = StoredReply(_read_text(reply), source=f"import {folder.name}") if reply.is_file() else None
-        yield path.stem, question, text or "there is no reply"
+    for name in names:
+        yield name, index.get(name, {}), _written_reply(folder, name)
+
+
+def _written_reply(folder: Path, name: str) -> StoredReply | str:
+    path = folder / "replies" / f"{name}.txt"
+    if not path.is_file():
+        return "there is no reply"
+    try:
+        return StoredReply(_read_text(path), source=f"import {folder.name}")
+    except InputError as error:
+        return str(error)
 
 
 def _of_batch(rows: list[dict[str, Any]], folder: Path) -> Iterator[_Entry]:
@@ -186,42 +252,54 @@ def _of_batch(rows: list[dict[str, Any]], folder: Path) -> Iterator[_Entry]:
     if strange := sorted(set(outputs) - set(index)):
         raise InputError(f"the batch answers {strange[0]!r}, which {folder}/index.jsonl does not ask")
     for name, asked in index.items():
-        question = _question(asked, _read_text(folder / "prompts" / f"{name}.txt"))
-        yield name, question, _batch_reply(outputs.get(name))
+        yield name, asked, _batch_reply(outputs[name]) if name in outputs else "there is no reply"
 
 
-def _batch_reply(row: Mapping[str, Any] | None) -> StoredReply | str:
-    if row is None:
-        return "there is no reply"
+def _batch_reply(row: Mapping[str, Any]) -> StoredReply | str:
     response = row.get("response") or {}
+    if not isinstance(response, dict):
+        return f"this is no reply: {json.dumps(response)[:200]}"
     if response.get("status_code") != 200:
         return f"the request failed: {json.dumps(row.get('error') or response.get('body'))[:200]}"
     try:
-        return replace(read_body(response["body"]), source="batch")
-    except (LookupError, TypeError, AttributeError) as error:
+        return _storable(read_body(response["body"]))
+    except (LookupError, TypeError, AttributeError, InputError) as error:
         return f"this is no reply ({error!r}): {json.dumps(response.get('body'))[:200]}"
 
 
-def _question(asked: Mapping[str, Any], prompt: str) -> Question:
-    settings = tuple(sorted(dict(asked.get("settings", {})).items()))
-    return Question(str(asked["model"]), prompt, settings, int(asked.get("sample", 0)))
+def _storable(reply: StoredReply) -> StoredReply:
+    """Brings a reply of a file into a form that the cache can hold: no lone surrogates, counts as counts."""
+    text = reply.text.encode(errors="replace").decode()
+    tokens = _tokens(reply.input_tokens), _tokens(reply.output_tokens)
+    return StoredReply(text, *tokens, reply.is_cut, source="batch")
+
+
+def _tokens(count: Any) -> int | None:
+    return None if count is None else integer("tokens", count, 0, _MOST)
 
 
 def _read_index(folder: Path) -> dict[str, Mapping[str, Any]]:
     path = folder / "index.jsonl"
-    if not path.is_file():
-        return {}
+    rows = _read_lines(path) if path.is_file() else []
+    if not all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows):
+        raise InputError(f"{path} is no index of prompts: each line needs a `name`")
+    return {row["name"]: row for row in rows}
+
+
+def _read_lines(path: Path) -> list[Any]:
+    """Reads JSON lines; of all that ends a line in Unicode, only a line feed ends one here."""
+    lines = _read_text(path).split("\n")
     try:
-        rows = [json.loads(line) for line in _read_text(path).splitlines() if line.strip()]
-        return {str(row["name"]): row for row in rows}
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is no index of prompts: {error!r}") from error
+        return [json.loads(line) for line in lines if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} holds no JSON lines: {error}") from error
 
 
 def _read_text(path: Path) -> str:
+    """Reads a text in UTF-8; the mark that some editors put before it is no part of it."""
     try:
-        return path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
+        return path.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
 
 
@@ -245,16 +323,29 @@ def _of_export(cache: ReplyCache, rows: list[Any], source: Path) -> list[Importe
     taken = []
     for number, row in enumerate(rows[1:], 2):
         try:
-            settings = tuple(sorted(json.loads(row["settings"]).items()))
-            question = Question(str(row["model"]), str(row["prompt"]), settings, int(row["sample"]))
-            tokens = (row["input_tokens"], row["output_tokens"])
-            reply = StoredReply(str(row["reply"]), *tokens, bool(row["is_cut"]), str(row["source"]))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            question, reply = _exported(row)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise InputError(f"{source}, line {number}, is no reply: {error!r}") from error
         if question.key != row.get("key"):
             raise InputError(f"{source}, line {number}: the key does not belong to the question")
-        taken.append(Imported(question.key[:12], 0, 0, is_new=cache.put(question, reply)))
+        taken.append(_keep(cache, question, reply, Imported(question.key[:12], 0, 0)))
     return taken
+
+
+def _exported(row: Any) -> tuple[Question, StoredReply]:
+    # A lone surrogate is no text that the cache could hold.
+    json.dumps(row, ensure_ascii=False).encode()
+    settings = tuple(sorted(json.loads(row["settings"]).items()))
+    sample = integer("sample", row["sample"], 0, _MOST)
+    question = Question(str(row["model"]), str(row["prompt"]), settings, sample)
+    reply = StoredReply(
+        str(row["reply"]),
+        _tokens(row["input_tokens"]),
+        _tokens(row["output_tokens"]),
+        bool(row["is_cut"]),
+        str(row["source"]),
+    )
+    return question, reply
 
 
 def as_rows(imported: Iterable[Imported]) -> list[dict[str, Any]]:
