@@ -156,3 +156,10 @@ def test_a_cache_that_cannot_be_written_stops_before_more_is_paid(
     with pytest.raises(LlmError, match="replies cannot be kept: disk is full"):
         predictor.predict(ASKED)
     assert len(stand_in.bodies) == 1
+
+
+def test_what_the_budget_kept_back_is_said_also_after_asking_again(ask: Ask, stand_in: StandIn) -> None:
+    stand_in.plan = [lines("1 25.5\n2 oops")]
+    with pytest.raises(MissingAnswersError, match="could pass the budget") as error:
+        ask(batch_size=2, max_calls=2, max_concurrency=1, max_retries=0).predict(ASKED)
+    assert error.value.missing == (1, 4, 5)

@@ -109,7 +109,6 @@ class LanguageModel:
             LlmError: If the endpoint rejects the key, the model or the request and there is no reply at all.
             InputError: If the cache cannot be written.
         """
-        self.is_stopped = False
         replies = [self.recall(question, size) for question, size in zip(questions, sizes, strict=True)]
         places = [place for place, reply in enumerate(replies) if reply is None]
         if places:

@@ -116,6 +116,7 @@ class Survey:
         Raises:
             LlmError: If the endpoint rejects key, model or request. What was answered is in the cache.
         """
+        self.model.is_stopped = False
         while threads := self._open_threads():
             questions = [self._question(thread) for thread in threads]
             replies = self.model.ask(questions, [len(thread.places) for thread in threads])
