@@ -28,6 +28,12 @@ def data() -> Path:
     pytest.skip(reason)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keeps tests away from the replies that the user of this machine has paid for."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def http_server() -> Iterator[HTTPServer]:
     """A real server on the loopback, for all tests: stopping one takes half a second."""
@@ -54,7 +60,6 @@ def llmpp_command(
     """The command in this process, in an empty directory that also holds its cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["llmpp", *map(str, arguments)])
