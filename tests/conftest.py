@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from pytest_httpserver import HTTPServer
 
 from asking import FAST, TASK, Ask
@@ -14,6 +15,10 @@ from command import Command, Ended
 from llmpp import LlmPredictor, cli
 from llmpp.survey import SurveySettings
 from stand_in import StandIn
+
+# The same examples everywhere, so that a failure can be repeated; no deadline, since machines may be busy.
+settings.register_profile("llmpp", derandomize=True, deadline=None)
+settings.load_profile("llmpp")
 
 
 @pytest.fixture(scope="session")
