@@ -131,7 +131,14 @@ def test_a_task_without_words_is_called_by_its_name() -> None:
 
 @pytest.mark.parametrize(
     ("scores", "digits"),
-    [([25.0, 27.0], 2), ([25.0], 2), ([0.25, 0.35], 3), ([0.5, 0.501], 5), ([1.0, 1.0 + 1e-12], 8)],
+    [
+        ([25.0, 27.0], 2),
+        ([25.0], 2),
+        ([0.25, 0.35], 3),
+        ([0.5, 0.501], 5),
+        ([1.0, 1.0 + 1e-12], 8),
+        ([0.0, 5e-324], 8),
+    ],
 )
 def test_decimals_tell_the_demonstrations_apart(scores: list[float], digits: int) -> None:
     assert decimals(scores) == digits

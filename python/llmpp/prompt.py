@@ -202,7 +202,7 @@ def decimals(scores: Iterable[float]) -> int:
     """Counts the decimals that tell scores apart: 2, or as many as give their range 50 steps."""
     scores = list(scores)
     width = max(scores) - min(scores)
-    return 2 if width <= 0 else max(2, min(8, math.ceil(-math.log10(width / 50))))
+    return 2 if width <= 0 else max(2, min(8, math.ceil(math.log10(50) - math.log10(width))))
 
 
 def metric_label(task: Task) -> str:
