@@ -25,7 +25,7 @@ from llmpp.baselines import (
     weighted_supernets,
 )
 from llmpp.exam import Exam, set_exams
-from llmpp.metrics import Floats
+from llmpp.space import Floats
 
 linear_model = pytest.importorskip("sklearn.linear_model")
 neighbors = pytest.importorskip("sklearn.neighbors")

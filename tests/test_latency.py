@@ -13,7 +13,6 @@ from llmpp import SPACES, InputError, hardware_names, load_latency, load_task
 from llmpp.latency import (
     FEATURE_COLUMNS,
     LATENCY_COLUMNS,
-    Floats,
     errors,
     fit,
     fit_file,
@@ -21,6 +20,7 @@ from llmpp.latency import (
     read_table,
     split_rows,
 )
+from llmpp.space import Floats
 
 pytest.importorskip("scipy")
 

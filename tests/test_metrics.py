@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmpp import metrics
-from llmpp.metrics import MEASURES, Floats, regret
+from llmpp.metrics import MEASURES, regret
 from llmpp.resampling import Estimate, estimate, estimate_difference, measure, resample
+from llmpp.space import Floats
 
 stats = pytest.importorskip("scipy.stats")
 

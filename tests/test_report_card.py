@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmpp import Architecture, Figures, InputError, PredictorError, Task, distill, load_task, report_card
+from llmpp import InputError, PredictorError, Task, distill, load_task, report_card
 from llmpp.answers import Answers, join_answers, read_answers, write_answers
 from llmpp.assets import asset
 from llmpp.exam import Exam, set_exams
-from llmpp.metrics import MEASURES, Floats
+from llmpp.metrics import MEASURES
 from llmpp.report_card import Live, ReportCard, average, compare, evaluate
+from llmpp.space import Floats
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
@@ -44,13 +45,13 @@ def one_split(task: Task = TASK, split: str = "123") -> Task:
     return replace(task, splits={split: (task.splits or {})[split]})
 
 
-def flops_model(task: Task, shown: Sequence[Figures], asked: Sequence[Architecture]) -> Floats:
+def depth_model(exam: Exam) -> Floats:
     """A live model that adds to the mean of the demonstrations what depth brings."""
-    mean = float(np.mean([figures.valid_score for figures in shown]))
-    return np.array([mean + 0.3 * (architecture.decoder_layers - 2) for architecture in asked])
+    mean = float(np.mean([figures.valid_score for figures in exam.demonstrations]))
+    return np.array([mean + 0.3 * (architecture.decoder_layers - 2) for architecture in exam.architectures])
 
 
-LIVE = Live("toy", flops_model)
+LIVE = Live("toy", depth_model)
 
 
 @pytest.fixture(scope="module")
@@ -308,17 +309,17 @@ def test_an_exam_holds_no_score_that_was_held_out_and_no_other_answer() -> None:
 
 
 def test_a_live_model_is_shown_the_demonstrations_alone() -> None:
-    seen: list[tuple[Task, list[Figures], list[Architecture]]] = []
+    seen: list[Exam] = []
 
-    def spy(task: Task, shown: Sequence[Figures], asked: Sequence[Architecture]) -> Floats:
-        seen.append((task, list(shown), list(asked)))
-        return np.arange(float(len(asked)))
+    def spy(exam: Exam) -> Floats:
+        seen.append(exam)
+        return np.arange(float(len(exam.architectures)))
 
     evaluate(own_task(), live=Live("spy", spy), n_bootstrap=5)
-    [(task, shown, asked)] = seen
-    assert shown == list(task.figures) == TASK.demonstrations("123")
-    assert not task.splits
-    assert asked == [figures.architecture for figures in TASK.held_out("123")]
+    [exam] = seen
+    assert list(exam.demonstrations) == list(exam.task.figures) == TASK.demonstrations("123")
+    assert not exam.task.splits
+    assert list(exam.architectures) == [figures.architecture for figures in TASK.held_out("123")]
 
 
 # Figures and their form.
@@ -499,7 +500,7 @@ def test_a_setting_out_of_range_is_refused(setting: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("bad", [np.zeros(3), np.full(20, math.nan), np.zeros((20, 1)), np.zeros(())])
 def test_a_live_model_that_does_not_answer_about_all_is_refused(bad: Floats) -> None:
-    live = Live("bad", lambda _task, _shown, _asked: bad)
+    live = Live("bad", lambda _exam: bad)
     with pytest.raises(PredictorError, match="LLM-PP live: bad must give one finite score for each of 20"):
         evaluate(own_task(), live=live, n_bootstrap=5)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError
+from llmpp.text import read_text, replace_text
 
 ANSWERS_SCHEMA = "llmpp.answers/1"
 
@@ -79,10 +80,7 @@ def read_answers(path: Path) -> Answers:
     Raises:
         InputError: If the file cannot be read, is empty, or a line (the message has its number) is no answer.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the answers {path}: {error}") from error
+    lines = read_text(path, "the answers").splitlines()
     header: Mapping[str, Any] = {}
     rows = []
     for number, line in enumerate(lines, 1):
@@ -144,8 +142,6 @@ def write_answers(path: Path, answers: Answers) -> None:
         lines.append(line | ({"prompt": row.prompt} if row.prompt else {}))
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     try:
-        temporary = path.with_name(f"{path.name}.part")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        replace_text(path, text)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}") from error

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from llmpp import hat
 from llmpp.errors import InputError
 from llmpp.ranges import positive_integer, positive_integers
+from llmpp.text import read_text
 
 _LISTS_OF = {
     "encoder": ("encoder_ffn", "encoder_heads"),
@@ -140,10 +141,7 @@ def read_architectures(path: Path) -> list[Architecture]:
     Raises:
         InputError: If the file is none of these, or holds none.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the architectures {path}: {error}") from error
+    text = read_text(path, "the architectures")
     try:
         found = [_from_json(entry) for entry in _entries(text)]
     except json.JSONDecodeError:

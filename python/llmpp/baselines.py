@@ -10,7 +10,7 @@ import numpy as np
 
 from llmpp.errors import require
 from llmpp.exam import Exam
-from llmpp.metrics import Floats
+from llmpp.space import Floats
 
 #: Predicts scores, `(n,)`, or `(n_seeds, n)` for one that depends on a seed.
 Predict: TypeAlias = Callable[[Exam], Floats]
@@ -49,9 +49,8 @@ def gaussian_process(shown: Floats, scores: Floats, asked: Floats) -> Floats:
     kernel = kernels.ConstantKernel() * scale + kernels.WhiteKernel(0.1, (1e-4, 1.0))
     # The likelihood of so few points has several optima: one start finds a poor one now and then.
     model = process.GaussianProcessRegressor(kernel, normalize_y=True, n_restarts_optimizer=4, random_state=0)
-    one_thread = require("threadpoolctl", "train").threadpool_limits(
-        1
-    )  # so few points only lose time to more
+    # So few points only lose time to more threads.
+    one_thread = require("threadpoolctl", "train").threadpool_limits(1)
     with one_thread, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scales of features that do not matter run to their bounds
         values: Floats = model.fit(shown, scores).predict(asked)

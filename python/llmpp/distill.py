@@ -19,13 +19,13 @@ from llmpp.answers import read_answers
 from llmpp.errors import InputError, require
 from llmpp.provenance import origin
 from llmpp.ranges import LARGEST_SEED, integer
+from llmpp.space import Floats
 from llmpp.task import Task
 from llmpp.weights import write_mlp
 
 if TYPE_CHECKING:
     import torch
 
-Floats: TypeAlias = NDArray[np.float64]
 Hidden: TypeAlias = tuple[int, ...]
 Progress: TypeAlias = Callable[[int, int], object]
 

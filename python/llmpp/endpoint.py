@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from llmpp.budget import Attempts
 from llmpp.cache import StoredReply
 from llmpp.errors import InputError, LlmError
-from llmpp.ranges import integer, positive
+from llmpp.ranges import between, integer, positive
 from llmpp.reply import RESPONSE_SCHEMA
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ class LlmSettings:
             raise InputError(f"`api` must be 'chat' or 'responses', got {self.api!r}")
         if self.base_url is not None:
             _check_address(self.base_url)
-        if self.temperature is not None and not 0 <= self.temperature <= 2:
-            raise InputError(f"`temperature` must be in [0, 2], got {self.temperature!r}")
+        if self.temperature is not None:
+            between("temperature", self.temperature, 0, 2)
         positive("`timeout_s`", self.timeout_s)
         for name, least in (("n_samples", 1), ("max_concurrency", 1), ("max_retries", 0)):
             integer(name, getattr(self, name), least, 1000)
@@ -263,8 +263,7 @@ class Endpoint:
         return RejectedError(f"{text}. Remedy: {remedy}")
 
     def _clean_reply(self, reply: StoredReply) -> StoredReply:
-        # A lone surrogate is no text that could be kept.
-        return replace(reply, text=self._clean(reply.text.encode(errors="replace").decode()))
+        return replace(reply, text=self._clean(reply.text))
 
     def _clean(self, text: str) -> str:
         """Removes the key, should an endpoint repeat it, and secrets in addresses."""
@@ -295,13 +294,18 @@ def read_body(body: Mapping[str, Any]) -> StoredReply:
         parts = [part for item in body["output"] for part in item.get("content") or ()]
         text = "".join(str(part.get("text") or part.get("refusal") or "") for part in parts)
         is_cut = body.get("status") == "incomplete"
-        return StoredReply(text, usage.get("input_tokens"), usage.get("output_tokens"), is_cut)
+        return StoredReply(_storable(text), usage.get("input_tokens"), usage.get("output_tokens"), is_cut)
     message = body["choices"][0]["message"]
     is_cut = body["choices"][0].get("finish_reason") == "length"
     content = message.get("content") or message.get("refusal") or ""
     if not isinstance(content, str):
         content = "".join(str(part.get("text") or "") for part in content)
-    return StoredReply(content, usage.get("prompt_tokens"), usage.get("completion_tokens"), is_cut)
+    return StoredReply(_storable(content), usage.get("prompt_tokens"), usage.get("completion_tokens"), is_cut)
+
+
+def _storable(text: str) -> str:
+    """Replaces lone surrogates, which no file could hold."""
+    return text.encode(errors="replace").decode()
 
 
 def hide_secrets(text: str) -> str:

@@ -11,8 +11,7 @@ import numpy as np
 from llmpp.answers import Answers
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError
-from llmpp.metrics import Floats
-from llmpp.space import Encoding
+from llmpp.space import Encoding, Floats
 from llmpp.task import Figures, Task, costs
 
 _FEWEST = 2

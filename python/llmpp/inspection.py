@@ -2,15 +2,14 @@
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from llmpp.cache import StoredReply
 from llmpp.endpoint import Endpoint, LlmSettings, hide_secrets
 from llmpp.errors import LlmError
-from llmpp.llm import run_to_end
-from llmpp.price import Price, context_window, count_tokens, find_price
+from llmpp.llm import LanguageModel, run_to_end
+from llmpp.price import Price, count_tokens
 from llmpp.prompt import DEFAULT_BATCH, build_prompt
 from llmpp.reply import read_reply
 from llmpp.task import Task
@@ -19,7 +18,6 @@ State: TypeAlias = Literal["ok", "unknown", "failed"]
 
 #: Architectures in the prompt of a check.
 _N_ASKED = 2
-_ANSWER_TOKENS = 10
 
 
 @dataclass(frozen=True)
@@ -37,16 +35,13 @@ class Finding:
     text: str
 
 
-def inspect_endpoint(
-    task: Task, settings: LlmSettings, *, split: str = "all", price: Price | None = None
-) -> list[Finding]:
+def inspect_endpoint(task: Task, model: LanguageModel, *, split: str = "all") -> list[Finding]:
     """Asks a model one small question, past the cache, and says what works.
 
     Args:
         task: A task with figures to demonstrate.
-        settings: Which model is asked, and how.
+        model: Whom to ask.
         split: The demonstrations to show.
-        price: A known price; looked up by default.
 
     Returns:
         One finding per subject; those after a failed call are missing.
@@ -54,7 +49,7 @@ def inspect_endpoint(
     Raises:
         InputError: If the task has no such split.
     """
-    shown = task.demonstrations(split)
+    settings, shown = model.settings, task.demonstrations(split)
     asked = task.space.sample(_N_ASKED)
     prompt = build_prompt(task, shown, asked, structured=settings.structured)
     findings = [_key(settings)]
@@ -68,8 +63,8 @@ def inspect_endpoint(
         Finding("endpoint", "ok", f"{hide_secrets(settings.url or 'OpenAI')} answered in {seconds:.1f} s")
     )
     findings.append(Finding("model", "ok", f"{settings.model}: {_tokens(reply)}"))
-    findings += _price(settings, price, reply)
-    findings.append(_context(settings, prompt))
+    findings.append(_price(model.price, reply))
+    findings.append(_context(model, prompt))
     findings.append(_parse(settings, reply, [figures.valid_score for figures in shown]))
     return findings
 
@@ -93,22 +88,20 @@ def _tokens(reply: StoredReply) -> str:
     return f"{reply.input_tokens} tokens in, {reply.output_tokens} out"
 
 
-def _price(settings: LlmSettings, price: Price | None, reply: StoredReply) -> Iterator[Finding]:
-    price = price or find_price(settings.model, settings.url)
+def _price(price: Price | None, reply: StoredReply) -> Finding:
     if price is None:
         text = "unknown: give dollars per million tokens by `usd_per_mtok` (0 0 for a model of your own)"
-        yield Finding("price", "unknown", text)
-        return
+        return Finding("price", "unknown", text)
     text = f"{price.input:g} USD per million tokens in, {price.output:g} out"
     if reply.input_tokens is not None:
         text += f"; this call {price.usd(reply.input_tokens, reply.output_tokens or 0):.4f} USD"
-    yield Finding("price", "ok", text)
+    return Finding("price", "ok", text)
 
 
-def _context(settings: LlmSettings, prompt: str) -> Finding:
-    context = settings.context_tokens or context_window(settings.model, settings.url)
+def _context(model: LanguageModel, prompt: str) -> Finding:
+    context = model.context_tokens
     line = prompt[prompt.rindex(f"\n{_N_ASKED} ") :]
-    needed = count_tokens(prompt) + DEFAULT_BATCH * (count_tokens(line) + _ANSWER_TOKENS)
+    needed = count_tokens(prompt) + DEFAULT_BATCH * (count_tokens(line) + model.tokens_per_answer)
     needs = f"{DEFAULT_BATCH} architectures take about {needed}"
     if context is None:
         return Finding("context", "unknown", f"unknown; {needs}. If it holds less, give `context_tokens`")

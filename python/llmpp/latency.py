@@ -6,21 +6,20 @@ Huber's loss of the relative error, so that shifted rows weigh little; see `docs
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmpp.errors import InputError, require
 from llmpp.provenance import origin
-from llmpp.space import HYPERPARAMETERS
+from llmpp.space import HYPERPARAMETERS, Floats
 from llmpp.task import Task
 from llmpp.weights import write_mlp
 
 if TYPE_CHECKING:
     import polars as pl
 
-Floats: TypeAlias = NDArray[np.float64]
 
 #: HAT's names of the averaged features, in the order of `HYPERPARAMETERS`.
 FEATURE_COLUMNS = (

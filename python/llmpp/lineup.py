@@ -21,7 +21,7 @@ from llmpp.baselines import (
 )
 from llmpp.errors import PredictorError
 from llmpp.exam import Exam
-from llmpp.metrics import Floats
+from llmpp.space import Floats
 from llmpp.students import Students, corrected_answers
 
 STUDENT = "LLM-Distill-PP: student"
@@ -150,37 +150,28 @@ def _add_trials(
         return
     for other in others:
         lineup.predictors[_of_encoding(other)] = other.predict
-    if not _has_recorded(lineup):
+    model = next((name for name in lineup.predictors if _label(name) == "LLM-PP"), None)
+    if model is None:
         return
     lineup.predictors["LLM-PP + ridge residual"] = partial(corrected_answers, students, ridge)
     lineup.predictors[_GP_RESIDUAL] = partial(corrected_answers, students, gaussian_process)
-    _add_free_trials(lineup)
+    _add_free_trials(lineup, model)
     if supernets:
-        _add_fused_trials(lineup, supernets)
-        _add_late_trials(lineup, supernets, others)
+        _add_fused_trials(lineup, model, supernets)
+        _add_late_trials(lineup, model, supernets, others)
 
 
 def _of_encoding(students: Students) -> str:
     return f"{STUDENT}, {students.encoding} features"
 
 
-def _has_recorded(lineup: Lineup) -> bool:
-    return any(_label(name) == "LLM-PP" for name in lineup.predictors)
-
-
-def _recorded(lineup: Lineup) -> str:
-    """The row of recorded answers."""
-    return next(name for name in lineup.predictors if _label(name) == "LLM-PP")
-
-
-def _add_free_trials(lineup: Lineup) -> None:
+def _add_free_trials(lineup: Lineup, model: str) -> None:
     """Adds fusions that need no supernet."""
     for name, member in (("line in 1/decoder layers", _LINE), ("physics", PHYSICS), ("student", STUDENT)):
-        lineup.fusions[f"fusion: LLM-PP, {name}"] = Fusion((_recorded(lineup), member))
+        lineup.fusions[f"fusion: LLM-PP, {name}"] = Fusion((model, member))
 
 
-def _add_fused_trials(lineup: Lineup, supernets: tuple[str, ...]) -> None:
-    model = _recorded(lineup)
+def _add_fused_trials(lineup: Lineup, model: str, supernets: tuple[str, ...]) -> None:
     trials = {
         "student, every supernet": (STUDENT, *supernets),
         "LLM-PP, student, every supernet": (model, STUDENT, *supernets),
@@ -200,9 +191,10 @@ def _add_fused_trials(lineup: Lineup, supernets: tuple[str, ...]) -> None:
         lineup.fusions[f"fusion: student, {name}"] = Fusion((STUDENT, supernet))
 
 
-def _add_late_trials(lineup: Lineup, supernets: tuple[str, ...], others: Sequence[Students]) -> None:
+def _add_late_trials(
+    lineup: Lineup, model: str, supernets: tuple[str, ...], others: Sequence[Students]
+) -> None:
     """Adds fusions that were thought of after the figures of the others had been seen."""
-    model = _recorded(lineup)
     lineup.fusions[_MEDIAN] = Fusion(supernets, np.median)
     lineup.fusions["fusion: LLM-PP one half, median of supernets the other"] = Fusion((model, _MEDIAN))
     for other in others if _fitted(_CHEAP) in lineup.predictors else ():

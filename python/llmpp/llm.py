@@ -72,9 +72,14 @@ class LanguageModel:
         """The tokens that prompt and reply may have together; None where unknown."""
         return self.settings.context_tokens or context_window(self.settings.model, self.settings.url)
 
+    @property
+    def tokens_per_answer(self) -> int:
+        """About the tokens of a reply for each architecture."""
+        return _ENTRY_TOKENS if self.settings.structured else _LINE_TOKENS
+
     def answer_tokens(self, n: int) -> int:
         """About the tokens of a reply about `n` architectures, thinking aside."""
-        return _FEW_TOKENS + n * (_ENTRY_TOKENS if self.settings.structured else _LINE_TOKENS)
+        return _FEW_TOKENS + n * self.tokens_per_answer
 
     def question(self, prompt: str, *, sample: int = 0, attempt: int = 0) -> Question:
         """Names what a reply will belong to; each attempt at a sample has a number of its own."""

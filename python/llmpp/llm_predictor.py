@@ -10,8 +10,7 @@ from llmpp.architecture import Architecture
 from llmpp.budget import Usage
 from llmpp.errors import InputError
 from llmpp.llm import open_model
-from llmpp.outcome import Floats
-from llmpp.space import Encoding
+from llmpp.space import Encoding, Floats
 from llmpp.survey import Survey, SurveySettings
 from llmpp.task import Task, load_task
 

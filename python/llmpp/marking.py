@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from llmpp.baselines import line
-from llmpp.metrics import MEASURES, Floats, kendall_tau, mean_absolute_error
+from llmpp.metrics import MEASURES, kendall_tau, mean_absolute_error
 from llmpp.resampling import Estimate, estimate, estimate_difference, measure
+from llmpp.space import Floats
 from llmpp.task import Figures, Task
 
 

@@ -12,7 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
+from llmpp.space import Floats
+
 Measure: TypeAlias = Callable[[Floats, Floats, Floats], Floats]
 
 

@@ -262,16 +262,11 @@ def _batch_reply(row: Mapping[str, Any]) -> StoredReply | str:
     if response.get("status_code") != 200:
         return f"the request failed: {json.dumps(row.get('error') or response.get('body'))[:200]}"
     try:
-        return _storable(read_body(response["body"]))
+        reply = read_body(response["body"])
+        tokens = _tokens(reply.input_tokens), _tokens(reply.output_tokens)
+        return StoredReply(reply.text, *tokens, reply.is_cut, source="batch")
     except (LookupError, TypeError, AttributeError, InputError) as error:
         return f"this is no reply ({error!r}): {json.dumps(response.get('body'))[:200]}"
-
-
-def _storable(reply: StoredReply) -> StoredReply:
-    """Brings a reply of a file into a form that the cache can hold: no lone surrogates, counts as counts."""
-    text = reply.text.encode(errors="replace").decode()
-    tokens = _tokens(reply.input_tokens), _tokens(reply.output_tokens)
-    return StoredReply(text, *tokens, reply.is_cut, source="batch")
 
 
 def _tokens(count: Any) -> int | None:

@@ -1,14 +1,12 @@
 """What a survey brought, and what it will take."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmpp.errors import MissingAnswersError
-
-Floats: TypeAlias = NDArray[np.float64]
+from llmpp.space import Floats
 
 
 @dataclass(frozen=True)

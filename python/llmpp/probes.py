@@ -7,20 +7,19 @@ shuffled.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from llmpp.architecture import Architecture
 from llmpp.exam import Exam, set_exams
 from llmpp.llm import LanguageModel
-from llmpp.outcome import Floats, Quote
+from llmpp.outcome import Quote
 from llmpp.prompt import PARTS, PromptParts, ladder
 from llmpp.report_card import ReportCard, compare
-from llmpp.space import HYPERPARAMETERS
+from llmpp.space import HYPERPARAMETERS, Floats
 from llmpp.survey import Survey, SurveySettings
 from llmpp.task import Figures, Task, load_task
 
@@ -107,29 +106,25 @@ class Inquiry:
     probe: Probe = PLAIN
     seed: int = 0
 
-    def survey(
-        self, task: Task, demonstrations: Sequence[Figures], architectures: Sequence[Architecture]
-    ) -> Survey:
-        """Prepares the questions."""
+    def survey(self, exam: Exam) -> Survey:
+        """Prepares the questions of an exam."""
         probe = self.probe
         parts = (probe.parts or self.settings.parts).without(probe.without)
         if probe.names:
             parts = parts.showing(())
         settings = replace(self.settings, parts=parts, names={**self.settings.names, **probe.names})
-        shown = probe.change(list(demonstrations), np.random.Generator(np.random.PCG64(self.seed)))
-        asked = replace(task, metric=probe.metric or task.metric, figures=(), splits=None)
-        return Survey(self.model, asked, shown, architectures, settings)
+        shown = probe.change(list(exam.demonstrations), np.random.Generator(np.random.PCG64(self.seed)))
+        task = replace(exam.task, metric=probe.metric or exam.task.metric)
+        return Survey(self.model, task, shown, exam.architectures, settings)
 
-    def ask(
-        self, task: Task, demonstrations: Sequence[Figures], architectures: Sequence[Architecture]
-    ) -> Floats:
+    def ask(self, exam: Exam) -> Floats:
         """Asks, and brings the answers `(n,)` back to the scale of the task.
 
         Raises:
             MissingAnswersError: If some architectures have no answer.
             LlmError: If the endpoint rejects key, model or request.
         """
-        outcome = self.survey(task, demonstrations, architectures).run()
+        outcome = self.survey(exam).run()
         if outcome.problem:
             raise outcome.problem
         return (outcome.answers - self.probe.offset) / self.probe.scale
@@ -156,21 +151,12 @@ def probe_model(
         MissingAnswersError: If some architectures have no answer. What was answered is in the cache.
         LlmError: If the endpoint rejects key, model or request.
     """
-    predictors = {probe.name: partial(_sit, replace(inquiry, probe=probe)) for probe in probes}
+    predictors = {probe.name: replace(inquiry, probe=probe).ask for probe in probes}
     return compare(task, predictors, against=probes[0].name, n_bootstrap=n_bootstrap, seed=seed)
-
-
-def _sit(inquiry: Inquiry, exam: Exam) -> Floats:
-    return inquiry.ask(exam.task, exam.demonstrations, exam.architectures)
 
 
 def quote_inquiry(task: str | Path | Task, inquiry: Inquiry, probes: Sequence[Probe] = (PLAIN,)) -> Quote:
     """Counts what a report card's questions to a model, or those of probes, will take."""
     inquiries = [replace(inquiry, probe=probe) for probe in probes]
     exams = set_exams(load_task(task), None)
-    quotes = [
-        one.survey(exam.task, exam.demonstrations, exam.architectures).quote()
-        for one in inquiries
-        for exam in exams
-    ]
-    return reduce(add, quotes)
+    return reduce(add, [one.survey(exam).quote() for one in inquiries for exam in exams])

@@ -14,6 +14,7 @@ from llmpp.architecture import Architecture
 from llmpp.errors import InputError, unknown
 from llmpp.space import HYPERPARAMETERS
 from llmpp.task import Figures, Task, costs
+from llmpp.text import read_text
 
 #: One prompt asks about so many architectures, where the model's context holds them.
 DEFAULT_BATCH = 150
@@ -103,10 +104,7 @@ def read_sentence_pairs(path: Path) -> list[tuple[str, str]]:
     Raises:
         InputError: If the file cannot be read, is empty, or a line has no two sentences.
     """
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the sentence pairs {path}: {error}") from error
+    lines = [line for line in read_text(path, "the sentence pairs").splitlines() if line.strip()]
     pairs = [tuple(sentence.strip() for sentence in line.split("\t")) for line in lines]
     for number, pair in enumerate(pairs, 1):
         if len(pair) != 2 or not all(pair):
@@ -179,14 +177,14 @@ def build_prompt(
             f"a prompt needs at least one demonstration and one architecture to score, got "
             f"{len(demonstrations)} and {len(architectures)}"
         )
-    parts, names = parts or PromptParts(), names or {}
+    parts = parts or PromptParts()
     if not all(isinstance(figures.valid_score, (int, float)) for figures in demonstrations):
         raise InputError("every demonstration needs a `valid_score`")
     digits = decimals(figures.valid_score for figures in demonstrations)
-    shown = describe(task, [figures.architecture for figures in demonstrations], names)
+    lines = describe(task, [*(figures.architecture for figures in demonstrations), *architectures], names)
+    shown, asked = lines[: len(demonstrations)], lines[len(demonstrations) :]
     label = metric_label(task)
     scores = [f"{label}={figures.valid_score:.{digits}f}" for figures in demonstrations]
-    asked = describe(task, architectures, names)
     sections = [
         ("Role", _role(task.metric) if parts.role else ""),
         ("Instructions", _instructions(task, parts, digits, _FORM_JSON if structured else _FORM)),

@@ -50,16 +50,25 @@ def positive_integers(what: str, values: Any) -> tuple[int, ...]:
     return tuple(positive_integer(f"{what}[{index}]", value) for index, value in enumerate(values))
 
 
+def between(name: str, value: Any, least: float, most: float) -> float:
+    """Returns a number in [`least`, `most`] as a float.
+
+    Raises:
+        InputError: If it is none.
+    """
+    number = _float(value)
+    if not least <= number <= most:
+        raise InputError(f"`{name}` must be in [{least:g}, {most:g}], got {_short(value)}")
+    return number
+
+
 def share(name: str, value: Any) -> float:
     """Returns a number in [0, 1] as a float.
 
     Raises:
         InputError: If it is none.
     """
-    number = _float(value)
-    if not 0 <= number <= 1:
-        raise InputError(f"`{name}` must be in [0, 1], got {_short(value)}")
-    return number
+    return between(name, value, 0, 1)
 
 
 def positive(what: str, value: Any) -> float:

@@ -5,9 +5,8 @@ answers of that split's prompts; held-out scores are kept here, out of its reach
 `docs/report_card.md` has the figures.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +19,11 @@ from llmpp.errors import InputError, unknown
 from llmpp.exam import Exam, set_exams
 from llmpp.lineup import Lineup, line_up
 from llmpp.marking import Key, NoiseCeiling, Row, interval, join, make_key, mark, measure_noise
-from llmpp.metrics import Floats
 from llmpp.ranges import integer
 from llmpp.resampling import resample
+from llmpp.space import Floats
 from llmpp.students import Steps, Students
-from llmpp.task import Figures, Task, load_task, task_names
+from llmpp.task import Task, load_task, task_names
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,12 +37,11 @@ class Live:
 
     Attributes:
         name: Its name.
-        ask: Predicts scores `(n,)` from a task (whose only figures are the demonstrations), demonstrations
-            and architectures.
+        ask: Predicts the scores of an exam, `(n,)`.
     """
 
     name: str
-    ask: Callable[[Task, Sequence[Figures], Sequence[Architecture]], Floats]
+    ask: Predict
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +291,7 @@ def _lineup(
     if all(exam.pool and len(exam.pool.rows) >= _FEWEST_POOL for exam in exams):
         students = Students(seeds, steps)
     if live:
-        models[f"LLM-PP live: {live.name}"] = partial(_ask, live)
+        models[f"LLM-PP live: {live.name}"] = live.ask
     others = (Students(seeds, steps, "per-layer"),) if extended and students else ()
     taught = [students, *others] if students else []
     steps.total = len(exams) * (1 + sum(one.n_steps for one in taught))
@@ -304,10 +302,6 @@ def _recorded(exam: Exam) -> Floats:
     if exam.answers is None:
         raise InputError(f"there are no answers of the split {exam.split!r}")
     return exam.answers
-
-
-def _ask(live: Live, exam: Exam) -> Floats:
-    return live.ask(exam.task, exam.demonstrations, exam.architectures)
 
 
 def _sit(lineup: Lineup, exam: Exam, steps: Steps) -> dict[str, Floats]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmpp.metrics import Floats, Measure
+from llmpp.metrics import Measure
+from llmpp.space import Floats
 
 _LEVELS = (2.5, 97.5)
 

@@ -22,6 +22,7 @@ from llmpp import _core
 from llmpp.errors import InputError
 from llmpp.result import Iteration, Scored, SearchResult, frame
 from llmpp.space import SearchSpace
+from llmpp.text import replace_text
 
 RUN_SCHEMA = "llmpp.run/1"
 
@@ -88,6 +89,4 @@ class RunDirectory:
         self._write(name, json.dumps({"schema": RUN_SCHEMA, **content}, indent=2) + "\n")
 
     def _write(self, name: str, text: str) -> None:
-        temporary = self.path / f"{name}.part"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.path / name)
+        replace_text(self.path / name, text)

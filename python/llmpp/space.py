@@ -15,6 +15,7 @@ from llmpp.ranges import positive_integer, positive_integers
 
 #: What a predictor sees of an architecture: 10 averaged features, or one feature per layer's choice.
 Encoding: TypeAlias = Literal["averaged", "per-layer"]
+Floats: TypeAlias = NDArray[np.float64]
 
 #: The ten hyperparameters of HAT's Transformer in the order of features, and what counts their layers.
 HYPERPARAMETERS: dict[str, str | None] = {

@@ -9,8 +9,7 @@ from llmpp import distill
 from llmpp.distill import Progress, Student
 from llmpp.errors import InputError
 from llmpp.exam import Exam
-from llmpp.metrics import Floats
-from llmpp.space import Encoding
+from llmpp.space import Encoding, Floats
 
 
 @dataclass

@@ -10,11 +10,12 @@ from llmpp.architecture import Architecture
 from llmpp.cache import Question, StoredReply
 from llmpp.errors import InputError, MissingAnswersError
 from llmpp.llm import LanguageModel
-from llmpp.outcome import Floats, Outcome, Quote
+from llmpp.outcome import Outcome, Quote
 from llmpp.price import count_tokens, most_tokens
 from llmpp.prompt import DEFAULT_BATCH, PromptParts, build_prompt
 from llmpp.ranges import LARGEST_SEED, integer
 from llmpp.reply import read_reply
+from llmpp.space import Floats
 from llmpp.task import Figures, Task
 
 #: Of so many missing architectures, a message lists the numbers.
@@ -163,11 +164,7 @@ class Survey:
         if context is None or not self.distinct:
             return DEFAULT_BATCH
         one = self._prompt(self.shown, self.distinct[:1])
-        line = (
-            count_tokens(one[one.rindex("\n1 ") :])
-            + self.model.answer_tokens(1)
-            - self.model.answer_tokens(0)
-        )
+        line = count_tokens(one[one.rindex("\n1 ") :]) + self.model.tokens_per_answer
         reply = max(self.model.settings.max_output_tokens or 0, self.model.answer_tokens(1))
         size = 1 + (context - count_tokens(one) - reply) // line
         if size < 1:

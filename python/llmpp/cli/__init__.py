@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from llmpp.cli import asking, evaluating, fitting, searching
+from llmpp.cli import asking, evaluating, fitting, listing, searching
 from llmpp.cli.console import FAILED, INTERRUPTED, WRONG_USE, fail, out
 from llmpp.errors import InputError, MissingExtraError, PredictorError, ShapeError, SpaceError
 
@@ -25,7 +25,7 @@ for verb in (
     fitting.distill,
     fitting.fit_latency,
     evaluating.evaluate,
-    evaluating.tasks,
+    listing.tasks,
 ):
     app.command(verb.__name__.replace("_", "-"))(verb)
 app.add_typer(asking.cache, name="cache")

@@ -16,6 +16,7 @@ from llmpp.cli.console import (
     ProgressLine,
     command_line,
     describe_usage,
+    fail,
     log,
     out,
     plain,
@@ -140,8 +141,7 @@ def label(
         report = label_architectures(predictor, asked, output, split=split, command=command_line())
     print_report(report, output if output.exists() else None, as_json=as_json)
     if report["problem"]:
-        log.print(f"[bold red]error:[/] {plain(report['problem'])}", soft_wrap=True)
-        raise typer.Exit(FAILED)
+        fail(report["problem"], FAILED)
 
 
 @llm_options(asks=False)
@@ -159,7 +159,7 @@ def check(
     model = open_model(**llm)
     if model.budget.max_calls == 0:
         raise InputError("`llmpp check` makes one call, and `max_calls` is 0")
-    findings = inspect_endpoint(load_task(task), model.settings, split=split, price=model.price)
+    findings = inspect_endpoint(load_task(task), model, split=split)
     is_good = all(finding.state != "failed" for finding in findings)
     if as_json:
         print_json({"ok": is_good, "findings": [asdict(finding) for finding in findings]})

@@ -1,7 +1,6 @@
-"""The verbs `evaluate` and `tasks`."""
+"""The verb `evaluate`."""
 
 import math
-from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -22,12 +21,12 @@ from llmpp.cli.console import (
     print_report,
     print_table,
 )
-from llmpp.cli.options import DryRun, Json, NoSeed, Seed, llm_options, survey_settings
+from llmpp.cli.options import DryRun, Json, Seed, llm_options, survey_settings
 from llmpp.errors import InputError, require
-from llmpp.predictor import hardware_names, load_latency, load_predictor
-from llmpp.task import load_task, task_names
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from llmpp.budget import Usage
     from llmpp.probes import Inquiry, Probe
     from llmpp.report_card import Live, ReportCard
@@ -80,9 +79,9 @@ def evaluate(
     report_card.check_alike(task)
     with ProgressLine("evaluating") as line:
         inquiry = _inquiry(llm, survey, seed, line.spend)
-        probes = _probes(inquiry, is_probing=probe, is_ladder=ladder)
-        if (probes or dry_run) and inquiry is None:
+        if inquiry is None and (probe or ladder or dry_run):
             raise InputError(f"{_LIVE_ONLY} are about a live model: name it by --model or --base-url")
+        probes = _probes(inquiry, is_probing=probe, is_ladder=ladder) if inquiry else ()
         if dry_run and inquiry:
             print_report(_quote(task, inquiry, probes), as_json=as_json)
             return
@@ -120,13 +119,11 @@ def _check_plot(stem: Path) -> None:
         raise InputError(f"cannot write {stem}.png: {error}") from error
 
 
-def _probes(inquiry: "Inquiry | None", *, is_probing: bool, is_ladder: bool) -> "Sequence[Probe]":
+def _probes(inquiry: "Inquiry", *, is_probing: bool, is_ladder: bool) -> "Sequence[Probe]":
     """The probes that were asked for; the first is what the others are compared with."""
     from llmpp.probes import PROBES, ladder_probes
-    from llmpp.prompt import PromptParts
 
-    parts = inquiry.settings.parts if inquiry else PromptParts()
-    rungs = ladder_probes(parts) if is_ladder else ()
+    rungs = ladder_probes(inquiry.settings.parts) if is_ladder else ()
     return [*(PROBES if is_probing else ()), *rungs]
 
 
@@ -201,46 +198,3 @@ def _estimate(one: "Estimate", *, is_whole: bool) -> str:
         return "-"
     interval = f" ({one.low:.3f} to {one.high:.3f})" if is_whole else ""
     return f"{one.mean:.3f}{interval}"
-
-
-def tasks(_seed: NoSeed = 0, as_json: Json = False) -> None:
-    """List the built-in tasks and hardware, with where each came from."""
-    rows = [_task_row(name) for name in task_names()]
-    if as_json:
-        print_json({"tasks": rows, "hardware": hardware_names()})
-        return
-    table = Table("task", "space", "architectures", "vocabulary", "figures", "student")
-    for row in rows:
-        counts = (f"{row['n_architectures']:.3g}", str(row["vocabulary"]), str(row["n_figures"]))
-        table.add_row(row["name"], row["space"], *counts, "yes" if row["student"] else "no")
-    table.columns[0].no_wrap = True
-    out.print(table)
-    for row in rows:
-        out.print(f"{row['name']}: {plain(row['source'])}", soft_wrap=True)
-        out.print(f"  student: {plain(row['student'] or 'none')}", soft_wrap=True)
-        out.print(f"  hardware (task measured): {', '.join(row['hardware'])}", soft_wrap=True)
-
-
-def _task_row(name: str) -> dict[str, Any]:
-    task = load_task(name)
-    student = _or_none(lambda: load_predictor("distilled", task=task))
-    fitting = {hw: _or_none(lambda hw=hw: load_latency(hw, task=task)) for hw in hardware_names()}  # type: ignore[misc]
-    return {
-        "name": name,
-        "space": task.space.name,
-        "n_architectures": task.space.n_architectures,
-        "vocabulary": task.vocabulary,
-        "sentence_length": task.sentence_length,
-        "metric": task.metric,
-        "n_figures": len(task.figures),
-        "source": task.source,
-        "student": student and f"answers of {student.record.get('model')}",
-        "hardware": [f"{hw} ({model.record['task']})" for hw, model in fitting.items() if model],
-    }
-
-
-def _or_none(load: Callable[[], Any]) -> Any:
-    try:
-        return load()
-    except InputError:
-        return None

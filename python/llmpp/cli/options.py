@@ -24,15 +24,13 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and
 Split = Annotated[
     str, typer.Option("--split", help="The demonstrations that prompts show: a split of the task, or 'all'.")
 ]
-Cache = Annotated[
-    Path | None,
-    typer.Option("--cache", help="File of replies; one in the user's cache directory by default."),
-]
+_CACHE = "File of replies; one in the user's cache directory by default."
+Cache = Annotated[Path | None, typer.Option("--cache", help=_CACHE)]
 
 #: Options of `open_model` beside those of the two dataclasses.
 _OTHERS: dict[str, tuple[Any, str]] = {
     "usd_per_mtok": (tuple[float, float], "Dollars per million tokens: input, output. Looked up by default."),
-    "cache": (Path, "File of replies; one in the user's cache directory by default."),
+    "cache": (Path, _CACHE),
 }
 #: Options of `SurveySettings`.
 _SURVEY: dict[str, tuple[Any, str]] = {
