@@ -1,11 +1,12 @@
 //! The core of llmpp: search spaces, their encoding and costs, predictor inference, and evolutionary search.
 //!
 //! One arrow leads through the crate, and a file uses only what stands above it:
-//! **[`error`], [`rng`] → [`space`] → [`encoding`], [`cost`] → `register`, [`kernel`], [`weights`] → [`mlp`] →
+//! **[`error`], [`rng`] → [`space`] → [`encoding`], [`cost`] → `register`, [`kernel`], `dense`, [`weights`] → [`mlp`] →
 //! [`settings`], [`evolution`] → [`search`]**. The Python boundary, `py`, wraps these and is the only file that
 //! names pyo3; it is behind the feature `python`.
 
 pub mod cost;
+mod dense;
 pub mod encoding;
 pub mod error;
 pub mod evolution;

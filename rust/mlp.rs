@@ -1,7 +1,8 @@
 //! Inference of a small frozen multilayer perceptron: features in, one score per row out.
 
+use crate::dense::{Panels, output, relu_layer};
 use crate::error::{Result, check_finite, expect_size};
-use crate::kernel::{Kernel, Panels};
+use crate::kernel::Kernel;
 use crate::weights::Weights;
 
 /// Rows that pass all layers together: two buffers of 400-wide activations stay in the second-level cache.
@@ -110,7 +111,7 @@ impl Mlp {
         for panels in &self.hidden {
             let width = panels.n_padded();
             let (x, out) = (&buffers.current[..n_rows * stride], &mut buffers.next[..n_rows * width]);
-            self.kernel.dense_relu(panels, x, stride, out);
+            relu_layer(self.kernel, panels, x, stride, out);
             std::mem::swap(&mut buffers.current, &mut buffers.next);
             stride = width;
         }
@@ -136,7 +137,7 @@ impl Mlp {
 
     fn write_scores(&self, x: &[f32], stride: usize, scores: &mut [f32]) {
         if let Some(last) = self.weights.layers.last() {
-            self.kernel.dot(&last.weight, last.bias[0], x, stride, scores);
+            output(self.kernel, &last.weight, last.bias[0], x, stride, scores);
         }
         for score in scores {
             *score = *score * self.weights.output_std + self.weights.output_mean;

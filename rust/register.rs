@@ -34,6 +34,8 @@ pub(crate) trait Register: Copy {
     fn add_product(self, a: Self, b: Self) -> Self;
     /// Replaces what is below 0 by 0.
     fn relu(self) -> Self;
+    /// Adds `a * b` to `sum`, rounded as [`Self::add_product`] rounds.
+    fn add_product_of_one(sum: f32, a: f32, b: f32) -> f32;
 }
 
 /// Whether the plain implementation may fuse: only where that is one instruction of the base architecture.
@@ -62,8 +64,7 @@ impl Register for Plain {
     #[inline(always)]
     fn add_product(mut self, a: Self, b: Self) -> Self {
         for (lane, sum) in self.0.iter_mut().enumerate() {
-            *sum =
-                if PLAIN_FUSES { a.0[lane].mul_add(b.0[lane], *sum) } else { a.0[lane] * b.0[lane] + *sum };
+            *sum = Self::add_product_of_one(*sum, a.0[lane], b.0[lane]);
         }
         self
     }
@@ -71,6 +72,11 @@ impl Register for Plain {
     #[inline(always)]
     fn relu(self) -> Self {
         Self(self.0.map(|lane| lane.max(0.0)))
+    }
+
+    #[inline(always)]
+    fn add_product_of_one(sum: f32, a: f32, b: f32) -> f32 {
+        if PLAIN_FUSES { a.mul_add(b, sum) } else { a * b + sum }
     }
 }
 
@@ -117,6 +123,11 @@ impl Register for Avx2 {
             Self(_mm256_max_ps(self.0, zero), _mm256_max_ps(self.1, zero))
         }
     }
+
+    #[inline(always)]
+    fn add_product_of_one(sum: f32, a: f32, b: f32) -> f32 {
+        a.mul_add(b, sum)
+    }
 }
 
 /// One register of AVX-512 Foundation.
@@ -154,5 +165,10 @@ impl Register for Avx512 {
     fn relu(self) -> Self {
         // SAFETY: AVX-512F was detected.
         unsafe { Self(_mm512_max_ps(self.0, _mm512_setzero_ps())) }
+    }
+
+    #[inline(always)]
+    fn add_product_of_one(sum: f32, a: f32, b: f32) -> f32 {
+        a.mul_add(b, sum)
     }
 }
