@@ -12,6 +12,8 @@
 //! | `m`, `n` | layers of the encoder, of the decoder |
 //! | `f`, `k` | feed-forward width, cross-attention span of a layer |
 
+use std::ops::{Add, Mul};
+
 use crate::error::{Error, Result};
 use crate::space::Space;
 
@@ -33,9 +35,9 @@ pub struct Cost {
 pub struct CostModel {
     /// Positions of the hyperparameters in the space, in the order of [`ROLES`].
     roles: [usize; ROLES.len()],
-    qkv_dim: u128,
-    sentence_length: u128,
-    vocabulary: u128,
+    qkv_dim: u32,
+    sentence_length: u32,
+    vocabulary: u32,
 }
 
 /// The hyperparameters that enter costs, and what counts their layers. Head counts do not enter.
@@ -49,20 +51,30 @@ const ROLES: [(&str, Option<&str>); 7] = [
     ("cross_span", Some("decoder_layers")),
 ];
 
+/// The position of the decoder's width among [`ROLES`].
+const DECODER_DIM: usize = 3;
+
 /// Costs of absurdly large spaces stop at the largest `u64`.
 fn saturate(count: u128) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// What [`CostModel::cost`] reads off a genome.
-struct Sizes {
-    encoder_dim: u128,
-    encoder_layers: u128,
-    encoder_ffn_sum: u128,
-    decoder_dim: u128,
-    decoder_layers: u128,
-    decoder_ffn_sum: u128,
-    cross_span_sum: u128,
+/// A type that the formulas are computed in: exact `u128`, or `f64`, which is exact below 2^53 and fast.
+pub(crate) trait Count: Copy + From<u32> + Add<Output = Self> + Mul<Output = Self> {}
+impl Count for u128 {}
+impl Count for f64 {}
+
+/// What the formulas read off an architecture: the values and sums over layers of [`ROLES`], in their order.
+pub(crate) type Sizes<T> = [T; ROLES.len()];
+
+/// FLOPs and parameters before they are rounded into a [`Cost`].
+pub(crate) struct Counts<T> {
+    /// Multiply-adds without the output projection.
+    pub body_macs: T,
+    /// Multiply-adds of the output projection.
+    pub head_macs: T,
+    /// Parameters without the embeddings.
+    pub params: T,
 }
 
 impl CostModel {
@@ -87,86 +99,59 @@ impl CostModel {
                 return Err(Error::BadSetting { name, range: "in 1..=2^24", value: f64::from(size) });
             }
         }
-        let [qkv_dim, sentence_length, vocabulary] = [qkv_dim, sentence_length, vocabulary].map(u128::from);
         Ok(Self { roles, qkv_dim, sentence_length, vocabulary })
     }
 
     /// Computes the cost of one valid genome.
     #[must_use]
     pub fn cost(&self, space: &Space, genome: &[u8]) -> Cost {
-        let sizes = self.sizes(space, genome);
-        let head_macs = self.sentence_length * sizes.decoder_dim * self.vocabulary;
-        let body_macs = self.encoder_macs(&sizes) + self.decoder_macs(&sizes) + self.shared_macs(&sizes);
-        Cost {
-            flops: saturate(2 * (body_macs + head_macs)),
-            flops_without_head: saturate(2 * body_macs),
-            params: saturate(self.encoder_params(&sizes) + self.decoder_params(&sizes)),
-            embedding_params: saturate(self.vocabulary * sizes.decoder_dim),
-        }
-    }
-
-    fn sizes(&self, space: &Space, genome: &[u8]) -> Sizes {
-        let [
-            encoder_dim,
-            encoder_layers,
-            encoder_ffn_sum,
-            decoder_dim,
-            decoder_layers,
-            decoder_ffn_sum,
-            cross_span_sum,
-        ] = self.roles.map(|index| {
+        let sizes = self.roles.map(|index| {
             let n_active = space.n_active(genome, index);
             (0..n_active).map(|slot| u128::from(space.value(genome, index, slot))).sum()
         });
-        Sizes {
-            encoder_dim,
-            encoder_layers,
-            encoder_ffn_sum,
-            decoder_dim,
-            decoder_layers,
-            decoder_ffn_sum,
-            cross_span_sum,
+        let Counts { body_macs, head_macs, params } = self.counts(sizes);
+        Cost {
+            flops: saturate(2 * (body_macs + head_macs)),
+            flops_without_head: saturate(2 * body_macs),
+            params: saturate(params),
+            embedding_params: saturate(u128::from(self.vocabulary) * sizes[DECODER_DIM]),
         }
     }
 
-    /// Sum over encoder layers of 4LEQ + 2L²Q + 2LEf.
-    fn encoder_macs(&self, s: &Sizes) -> u128 {
-        let (l, q) = (self.sentence_length, self.qkv_dim);
-        s.encoder_layers * (4 * l * s.encoder_dim * q + 2 * l * l * q)
-            + 2 * l * s.encoder_dim * s.encoder_ffn_sum
+    /// Positions in the space of the hyperparameters that enter the formulas, in the order of [`Sizes`].
+    pub(crate) fn roles(&self) -> &[usize] {
+        &self.roles
     }
 
-    /// Sum over decoder layers of 4LDQ + 2L²Q (self), 2LDQ + 2LkEQ + 2L²kQ (cross) and 2LDf.
-    fn decoder_macs(&self, s: &Sizes) -> u128 {
-        let (l, q) = (self.sentence_length, self.qkv_dim);
-        s.decoder_layers * (6 * l * s.decoder_dim * q + 2 * l * l * q)
-            + s.cross_span_sum * (2 * l * s.encoder_dim * q + 2 * l * l * q)
-            + 2 * l * s.decoder_dim * s.decoder_ffn_sum
-    }
-
-    /// Norms, residuals, embedding scales and query scales.
-    fn shared_macs(&self, s: &Sizes) -> u128 {
-        let (l, q) = (self.sentence_length, self.qkv_dim);
-        let n_attentions = s.encoder_layers + 2 * s.decoder_layers;
-        l * (2 * s.encoder_layers * s.encoder_dim + 3 * s.decoder_layers * s.decoder_dim)
-            + l * (s.encoder_dim + s.decoder_dim)
+    /// Evaluates the formulas.
+    #[expect(clippy::many_single_char_names, reason = "the symbols of the table above")]
+    pub(crate) fn counts<T: Count>(&self, sizes: Sizes<T>) -> Counts<T> {
+        let t = |count: u32| T::from(count);
+        let [l, q, v] = [self.sentence_length, self.qkv_dim, self.vocabulary].map(T::from);
+        let [e, m, enc_ffn, d, n, dec_ffn, span] = sizes;
+        // Sum over encoder layers of 4LEQ + 2L²Q + 2LEf.
+        let encoder_macs = m * (t(4) * l * e * q + t(2) * l * l * q) + t(2) * l * e * enc_ffn;
+        // Sum over decoder layers of 4LDQ + 2L²Q (self), 2LDQ + 2LkEQ + 2L²kQ (cross) and 2LDf.
+        let decoder_macs = n * (t(6) * l * d * q + t(2) * l * l * q)
+            + span * (t(2) * l * e * q + t(2) * l * l * q)
+            + t(2) * l * d * dec_ffn;
+        // Norms, residuals, embedding scales and query scales.
+        let n_attentions = m + t(2) * n;
+        let shared_macs = l * (t(2) * m * e + t(3) * n * d)
+            + l * (e + d)
             + l * q * n_attentions
-            + 3 * n_attentions
-            + 2 * l
-    }
-
-    /// Sum over encoder layers of attention 4QE + 3Q + E, feed-forward 2Ef + f + E, norms 4E.
-    fn encoder_params(&self, s: &Sizes) -> u128 {
-        let q = self.qkv_dim;
-        s.encoder_layers * (4 * q * s.encoder_dim + 3 * q + 6 * s.encoder_dim)
-            + s.encoder_ffn_sum * (2 * s.encoder_dim + 1)
-    }
-
-    /// Sum over decoder layers of self-attention 4QD + 3Q + D, cross-attention 2QD + 2QE + 3Q + D,
-    /// feed-forward 2Df + f + D, norms 6D.
-    fn decoder_params(&self, s: &Sizes) -> u128 {
-        let q = self.qkv_dim;
-        s.decoder_layers * (6 * q * s.decoder_dim + 2 * q * s.encoder_dim + 6 * q + 9 * s.decoder_dim)
-            + s.decoder_ffn_sum * (2 * s.decoder_dim + 1)
+            + t(3) * n_attentions
+            + t(2) * l;
+        // Sum over encoder layers of attention 4QE + 3Q + E, feed-forward 2Ef + f + E, norms 4E.
+        let encoder_params = m * (t(4) * q * e + t(3) * q + t(6) * e) + enc_ffn * (t(2) * e + t(1));
+        // Sum over decoder layers of self-attention 4QD + 3Q + D, cross-attention 2QD + 2QE + 3Q + D,
+        // feed-forward 2Df + f + D, norms 6D.
+        let decoder_params =
+            n * (t(6) * q * d + t(2) * q * e + t(6) * q + t(9) * d) + dec_ffn * (t(2) * d + t(1));
+        Counts {
+            body_macs: encoder_macs + decoder_macs + shared_macs,
+            head_macs: l * d * v,
+            params: encoder_params + decoder_params,
+        }
     }
 }

@@ -38,16 +38,21 @@ impl Encoding {
     }
 }
 
+/// The averaged feature of a hyperparameter: its mean over the active layers over its largest option.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     reason = "features are float32 by definition"
 )]
+pub(crate) fn averaged(sum: f64, n_active: usize, largest: u32) -> f32 {
+    (sum / n_active as f64 / f64::from(largest)) as f32
+}
+
 fn push_averaged(space: &Space, genome: &[u8], features: &mut Vec<f32>) {
     for (index, hyperparameter) in space.hyperparameters().iter().enumerate() {
         let n_active = space.n_active(genome, index);
         let sum: f64 = (0..n_active).map(|slot| f64::from(space.value(genome, index, slot))).sum();
-        features.push((sum / n_active as f64 / f64::from(hyperparameter.largest())) as f32);
+        features.push(averaged(sum, n_active, hyperparameter.largest()));
     }
 }
 

@@ -43,6 +43,20 @@ pub enum Error {
     /// More architectures than a 128-bit integer counts.
     #[error("the space has more than 3.4e38 architectures, which is beyond the counter")]
     Uncountable,
+    /// More feature vectors than may be listed.
+    #[error("the space has {count} feature vectors, more than the limit of {limit}")]
+    TooManyVectors {
+        /// How many there are.
+        count: u128,
+        /// How many may be listed.
+        limit: u64,
+    },
+    /// So many sums over layers that listing them would take too long.
+    #[error("the layers of a hyperparameter with {n_options} options have more sums than can be listed")]
+    TooManySums {
+        /// How many options a layer has.
+        n_options: usize,
+    },
     /// A gene's index points past the options.
     #[error("gene {gene} (`{name}`) is {index}, but the hyperparameter has only {n_options} options")]
     GeneOutOfRange {

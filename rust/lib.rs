@@ -5,18 +5,26 @@
 //! [`settings`], [`evolution`] → [`search`]**. The Python boundary, `py`, wraps these and is the only file that
 //! names pyo3; it is behind the feature `python`.
 
+mod columns;
 pub mod cost;
 mod dense;
 pub mod encoding;
 pub mod error;
 pub mod evolution;
+pub mod exact;
+mod front;
+pub mod grid;
 pub mod kernel;
 pub mod mlp;
+mod narrow;
 mod register;
 pub mod rng;
 pub mod search;
 pub mod settings;
 pub mod space;
+mod sums;
+pub mod sweep;
+pub mod table;
 pub mod weights;
 
 #[cfg(feature = "python")]

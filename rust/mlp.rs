@@ -55,6 +55,18 @@ impl Mlp {
         Weights::from_safetensors(bytes).map(Self::new)
     }
 
+    /// The numbers behind it.
+    #[must_use]
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// What it runs on.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
     /// The number of features that a row has.
     #[must_use]
     pub fn n_features(&self) -> usize {

@@ -116,10 +116,16 @@ impl Space {
         self.hyperparameters.iter().position(|h| h.name == name)
     }
 
+    /// The hyperparameter that counts the layers of another, if it has layers.
+    #[must_use]
+    pub fn depth_of(&self, hyperparameter: usize) -> Option<usize> {
+        self.hyperparameters[hyperparameter].depth
+    }
+
     /// The name of the hyperparameter that counts the layers of another, if it has layers.
     #[must_use]
     pub fn depth_name(&self, hyperparameter: usize) -> Option<&str> {
-        self.hyperparameters[hyperparameter].depth.map(|depth| self.hyperparameters[depth].name())
+        self.depth_of(hyperparameter).map(|depth| self.hyperparameters[depth].name())
     }
 
     /// The width of a genome.

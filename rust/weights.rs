@@ -41,6 +41,12 @@ pub struct Weights {
 }
 
 impl Weights {
+    /// The two features that an input is the product of; the index `n_features` stands for 1.
+    #[must_use]
+    pub fn factors(&self, input: usize) -> [usize; 2] {
+        self.products.as_ref().map_or([input, self.n_features], |products| products[input])
+    }
+
     /// Reads weights from the bytes of a safetensors file.
     ///
     /// # Errors

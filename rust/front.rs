@@ -1,0 +1,74 @@
+//! Pareto fronts: what nothing else beats in score and in every measure.
+
+#![expect(clippy::float_cmp, reason = "equal points are equal to the bit")]
+
+/// A point of a front of score against one measure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Step {
+    pub measure: f64,
+    pub score: f64,
+    pub index: usize,
+}
+
+/// The front of score against one measure, as points arrive: scores rise with the measure.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Staircase(Vec<Step>);
+
+impl Staircase {
+    /// The best score at or below a measure.
+    pub fn score_at(&self, measure: f64) -> f64 {
+        let n_below = self.0.partition_point(|step| step.measure <= measure);
+        self.0[..n_below].last().map_or(f64::NEG_INFINITY, |step| step.score)
+    }
+
+    /// Takes a point in, and drops what it beats. Of equal points the one of the smallest index stays.
+    pub fn insert(&mut self, point: Step) {
+        let n_below = self.0.partition_point(|step| step.measure <= point.measure);
+        if let Some(below) = self.0[..n_below].last_mut() {
+            if below.score > point.score || (below.score == point.score && below.measure < point.measure) {
+                return;
+            }
+            if below.score == point.score && below.measure == point.measure {
+                below.index = below.index.min(point.index);
+                return;
+            }
+        }
+        let first = self.0.partition_point(|step| step.measure < point.measure);
+        let n_beaten = self.0[first..].partition_point(|step| step.score <= point.score);
+        self.0.splice(first..first + n_beaten, [point]);
+    }
+
+    /// The points, from the smallest measure to the largest.
+    pub fn into_steps(self) -> Vec<Step> {
+        self.0
+    }
+}
+
+/// A point of a front of score against two measures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Point {
+    pub score: f64,
+    pub measures: [f64; 2],
+    pub index: usize,
+}
+
+/// Keeps the points that nothing beats, best score first. Of equal points the one of the smallest index stays.
+pub(crate) fn nondominated(mut points: Vec<Point>) -> Vec<Point> {
+    points.sort_unstable_by(|a, b| {
+        let by_measure = |m: usize| a.measures[m].total_cmp(&b.measures[m]);
+        let by_score = b.score.total_cmp(&a.score);
+        by_score.then_with(|| by_measure(0)).then_with(|| by_measure(1)).then(a.index.cmp(&b.index))
+    });
+    // What came before scores no less, so a point stays if it is smaller in the second measure than all of those
+    // that are no larger in the first: a front of its own, in which smaller is better.
+    let mut smallest = Staircase::default();
+    points.retain(|point| {
+        let [measure, other] = point.measures;
+        let is_beaten = smallest.score_at(measure) >= -other;
+        if !is_beaten {
+            smallest.insert(Step { measure, score: -other, index: point.index });
+        }
+        !is_beaten
+    });
+    points
+}

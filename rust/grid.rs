@@ -1,0 +1,287 @@
+//! Every feature vector of a space, as a grid.
+//!
+//! Under [`Encoding::Averaged`](crate::encoding::Encoding::Averaged) a predictor sees of each per-layer
+//! hyperparameter only the sum over its layers. A layer count with the hyperparameters it counts is a *group*;
+//! groups vary independently, so the feature vectors are the product of the groups' own. The grid is that product
+//! in two halves: its rows are the vectors of the later groups, its columns those of the earlier ones. A *cell* is
+//! one feature vector; cells are numbered row by row.
+
+use crate::encoding::averaged;
+use crate::error::{Error, Result};
+use crate::space::Space;
+use crate::sums::Sums;
+
+/// The vectors of some groups, in the order of counting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Half {
+    /// The hyperparameters, by position in the space.
+    members: Vec<usize>,
+    /// For each vector and member: its value, or its sum over the layers. `(n, n_members)` row by row.
+    totals: Vec<u64>,
+    /// For each vector, how many choices lead to it.
+    ways: Vec<u128>,
+    /// For each vector and member the feature, `(n, n_members)` row by row.
+    features: Vec<f32>,
+}
+
+/// Every feature vector of a space.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grid {
+    space: Space,
+    /// The sums of each per-layer hyperparameter; none for plain ones.
+    sums: Vec<Option<Sums>>,
+    columns: Half,
+    rows: Half,
+}
+
+impl Half {
+    /// The number of vectors.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ways.len()
+    }
+
+    /// Whether there is no vector; never so in a grid.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ways.is_empty()
+    }
+
+    /// The hyperparameters, by position in the space.
+    #[must_use]
+    pub fn members(&self) -> &[usize] {
+        &self.members
+    }
+
+    /// The values and sums of one vector, in the order of the members.
+    #[must_use]
+    pub fn totals(&self, vector: usize) -> &[u64] {
+        &self.totals[vector * self.members.len()..][..self.members.len()]
+    }
+
+    /// The features of one vector, in the order of the members.
+    #[must_use]
+    pub fn features(&self, vector: usize) -> &[f32] {
+        &self.features[vector * self.members.len()..][..self.members.len()]
+    }
+
+    /// The product of groups.
+    fn of(space: &Space, sums: &[Option<Sums>], groups: &[Vec<usize>]) -> Self {
+        let mut half = Self { members: Vec::new(), totals: Vec::new(), ways: vec![1], features: Vec::new() };
+        for group in groups {
+            half = half.times(group, &vectors_of(space, sums, group));
+        }
+        for vector in 0..half.len() {
+            let totals = half.totals(vector).to_vec();
+            half.features.extend(features_of(space, &half.members, &totals));
+        }
+        half
+    }
+
+    /// This half's vectors, each joined with every vector of one more group.
+    fn times(&self, group: &[usize], vectors: &[(Vec<u64>, u128)]) -> Self {
+        let mut product = Self {
+            members: [&self.members, group].concat(),
+            totals: Vec::new(),
+            ways: Vec::new(),
+            features: Vec::new(),
+        };
+        for vector in 0..self.len() {
+            for (totals, ways) in vectors {
+                product.totals.extend(self.totals(vector).iter().chain(totals));
+                product.ways.push(self.ways[vector].saturating_mul(*ways));
+            }
+        }
+        product
+    }
+}
+
+impl Grid {
+    /// Lists the vectors of a space, counted before they are listed.
+    ///
+    /// # Errors
+    /// When there are more than `limit`.
+    pub fn new(space: Space, limit: u64) -> Result<Self> {
+        let groups = groups_of(&space);
+        let sums = sums_of(&space)?;
+        let sizes: Vec<u128> = groups.iter().map(|group| size_of(&space, &sums, group)).collect();
+        let count = sizes.iter().fold(1u128, |product, &size| product.saturating_mul(size));
+        if count > u128::from(limit) {
+            return Err(Error::TooManyVectors { count, limit });
+        }
+        let (earlier, later) = groups.split_at(even_split(&sizes));
+        let columns = Half::of(&space, &sums, earlier);
+        let rows = Half::of(&space, &sums, later);
+        Ok(Self { space, sums, columns, rows })
+    }
+
+    /// Counts the feature vectors of a space without listing them.
+    ///
+    /// # Errors
+    /// When not even the sums of one hyperparameter can be listed.
+    pub fn count(space: &Space) -> Result<u128> {
+        let sums = sums_of(space)?;
+        let sizes = groups_of(space).into_iter().map(|group| size_of(space, &sums, &group));
+        Ok(sizes.fold(1, u128::saturating_mul))
+    }
+
+    /// The space.
+    #[must_use]
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The half that changes from column to column.
+    #[must_use]
+    pub fn columns(&self) -> &Half {
+        &self.columns
+    }
+
+    /// The half that changes from row to row.
+    #[must_use]
+    pub fn rows(&self) -> &Half {
+        &self.rows
+    }
+
+    /// The number of cells.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len() * self.columns.len()
+    }
+
+    /// Whether there is no cell; never so.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The row and the column of a cell.
+    #[must_use]
+    pub fn halves(&self, cell: usize) -> (usize, usize) {
+        (cell / self.columns.len(), cell % self.columns.len())
+    }
+
+    /// Checks that cells exist.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub fn validate(&self, cells: &[u64]) -> Result<()> {
+        let outside = cells.iter().find(|&&cell| cell >= self.len() as u64);
+        outside.map_or(Ok(()), |&cell| {
+            let got = usize::try_from(cell).unwrap_or(usize::MAX);
+            Err(Error::Shape { what: "a feature vector beyond the last", expected: self.len() - 1, got })
+        })
+    }
+
+    /// Writes the features of one row's cells, `(n_columns, n_features)` row by row.
+    pub fn write_features(&self, row: usize, features: &mut [f32]) {
+        let width = self.columns.members.len() + self.rows.members.len();
+        for (column, out) in features.chunks_exact_mut(width).enumerate() {
+            for (half, vector) in [(&self.columns, column), (&self.rows, row)] {
+                for (&member, &feature) in half.members.iter().zip(half.features(vector)) {
+                    out[member] = feature;
+                }
+            }
+        }
+    }
+
+    /// How many architectures have a cell's features.
+    #[must_use]
+    pub fn n_architectures(&self, cell: usize) -> u128 {
+        let (row, column) = self.halves(cell);
+        self.rows.ways[row].saturating_mul(self.columns.ways[column])
+    }
+
+    /// The genome of one architecture that has a cell's features: the one whose layers are as alike as can be.
+    #[must_use]
+    pub fn genome(&self, cell: usize) -> Vec<u8> {
+        let (row, column) = self.halves(cell);
+        let mut genome = vec![0; self.space.n_genes()];
+        for (half, vector) in [(&self.columns, column), (&self.rows, row)] {
+            for (&member, &total) in half.members.iter().zip(half.totals(vector)) {
+                let n_layers = n_layers_of(&self.space, &half.members, half.totals(vector), member);
+                let choice = self.choice(member, n_layers, total);
+                let start = self.space.hyperparameters()[member].genes().start;
+                genome[start..start + choice.len()].copy_from_slice(&choice);
+            }
+        }
+        genome
+    }
+
+    fn choice(&self, member: usize, n_layers: usize, total: u64) -> Vec<u8> {
+        if let Some(sums) = &self.sums[member] {
+            return sums.choice(n_layers, total);
+        }
+        let options = self.space.hyperparameters()[member].options();
+        let index = options.iter().position(|&option| u64::from(option) == total);
+        vec![index.and_then(|index| u8::try_from(index).ok()).unwrap_or(0)]
+    }
+}
+
+/// Layer counts, each with the hyperparameters it counts; other plain hyperparameters alone.
+fn groups_of(space: &Space) -> Vec<Vec<usize>> {
+    let all = space.hyperparameters();
+    let plain = (0..all.len()).filter(|&index| !all[index].is_per_layer());
+    let counted = |depth| (0..all.len()).filter(move |&index| space.depth_of(index) == Some(depth));
+    plain.map(|index| std::iter::once(index).chain(counted(index)).collect()).collect()
+}
+
+fn sums_of(space: &Space) -> Result<Vec<Option<Sums>>> {
+    let sums = |h: &crate::space::Hyperparameter| {
+        h.is_per_layer().then(|| Sums::new(h.options(), h.n_slots())).transpose()
+    };
+    space.hyperparameters().iter().map(sums).collect()
+}
+
+/// Counts the vectors of a group.
+fn size_of(space: &Space, sums: &[Option<Sums>], group: &[usize]) -> u128 {
+    let Some((&head, counted)) = group.split_first() else { return 0 };
+    let at_depth = |&n_layers: &u32| {
+        let sizes = counted.iter().filter_map(|&member| sums[member].as_ref());
+        sizes.fold(1u128, |product, sums| product.saturating_mul(sums.of(n_layers as usize).len() as u128))
+    };
+    let options = space.hyperparameters()[head].options();
+    if counted.is_empty() { options.len() as u128 } else { options.iter().map(at_depth).sum() }
+}
+
+/// Lists the vectors of a group, and in how many ways each comes about.
+fn vectors_of(space: &Space, sums: &[Option<Sums>], group: &[usize]) -> Vec<(Vec<u64>, u128)> {
+    let Some((&head, counted)) = group.split_first() else { return Vec::new() };
+    let mut vectors = Vec::new();
+    for &option in space.hyperparameters()[head].options() {
+        let mut at_depth = vec![(vec![u64::from(option)], 1u128)];
+        for sums in counted.iter().filter_map(|&member| sums[member].as_ref()) {
+            let join = |(totals, ways): (Vec<u64>, u128)| {
+                let longer = |(&sum, &more): (&u64, &u128)| {
+                    ([&totals[..], &[sum]].concat(), ways.saturating_mul(more))
+                };
+                sums.of(option as usize).iter().map(longer).collect::<Vec<_>>()
+            };
+            at_depth = at_depth.into_iter().flat_map(join).collect();
+        }
+        vectors.extend(at_depth);
+    }
+    vectors
+}
+
+/// Where to cut a product of groups so that the larger of its two halves is as small as it can be.
+fn even_split(sizes: &[u128]) -> usize {
+    let product = |sizes: &[u128]| sizes.iter().fold(1u128, |product, &size| product.saturating_mul(size));
+    let larger = |&cut: &usize| product(&sizes[..cut]).max(product(&sizes[cut..]));
+    (0..=sizes.len()).min_by_key(larger).unwrap_or(0)
+}
+
+/// The layers over which a member's total is a sum; 1 for a plain one.
+fn n_layers_of(space: &Space, members: &[usize], totals: &[u64], member: usize) -> usize {
+    let depth = space.depth_of(member).and_then(|depth| members.iter().position(|&other| other == depth));
+    depth.map_or(1, |position| usize::try_from(totals[position]).unwrap_or(usize::MAX))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sums of at most 2^10 values below 2^32 are exact")]
+fn features_of(space: &Space, members: &[usize], totals: &[u64]) -> Vec<f32> {
+    let feature = |(&member, &total): (&usize, &u64)| {
+        let n_layers = n_layers_of(space, members, totals, member);
+        averaged(total as f64, n_layers, space.hyperparameters()[member].largest())
+    };
+    members.iter().zip(totals).map(feature).collect()
+}

@@ -1,0 +1,95 @@
+//! An MLP's score for every cell of a grid.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::{Result, check_finite, expect_size};
+use crate::grid::Grid;
+use crate::mlp::Mlp;
+use crate::narrow::Narrow;
+
+/// What a cell holds that was not wanted.
+pub const UNWANTED: f32 = f32::NEG_INFINITY;
+
+/// Rows of a grid that a thread takes at a time.
+const ROWS: usize = 32;
+
+/// An MLP over the cells of a grid.
+#[derive(Debug, Clone)]
+pub struct Sweep<'a> {
+    mlp: &'a Mlp,
+    grid: &'a Grid,
+    narrow: Option<Narrow<'a>>,
+}
+
+impl<'a> Sweep<'a> {
+    /// Prepares an MLP that reads the averaged features.
+    ///
+    /// # Errors
+    /// When it does not read as many features as the grid's space has hyperparameters.
+    pub fn new(mlp: &'a Mlp, grid: &'a Grid) -> Result<Self> {
+        expect_size("averaged features", grid.space().hyperparameters().len(), mlp.n_features())?;
+        Ok(Self { mlp, grid, narrow: Narrow::new(mlp, grid) })
+    }
+
+    /// Scores the rows `first..` of the grid, as many as `out` holds: `(n_rows, n_columns)` row by row.
+    ///
+    /// A score is to the bit that of [`Mlp::forward`]. Rows for which `wanted` is false are not scored: their cells
+    /// are [`UNWANTED`].
+    ///
+    /// # Errors
+    /// When `out` is not whole rows of the grid, `wanted` has not one entry per row, or a score is not finite.
+    pub fn fill(&self, first: usize, wanted: &[bool], out: &mut [f32], n_threads: usize) -> Result<()> {
+        let width = self.grid.columns().len();
+        expect_size("cells left over after whole rows", 0, out.len() % width)?;
+        expect_size("rows wanted or not", out.len() / width, wanted.len())?;
+        expect_size(
+            "rows beyond the grid",
+            0,
+            (first + wanted.len()).saturating_sub(self.grid.rows().len()),
+        )?;
+        let shares = wanted.chunks(ROWS).zip(out.chunks_mut(ROWS * width));
+        let queue = Mutex::new((first..).step_by(ROWS).zip(shares));
+        let failure = Mutex::new(Ok(()));
+        let work = || {
+            while let Some((first, (wanted, out))) = next(&queue) {
+                if let Err(error) = self.fill_share(first, wanted, out) {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
+                    return;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..n_threads.min(wanted.len().div_ceil(ROWS)) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fill_share(&self, first: usize, wanted: &[bool], out: &mut [f32]) -> Result<()> {
+        let width = self.grid.columns().len();
+        let n_features = self.mlp.n_features();
+        let mut features = vec![0.0; if self.narrow.is_some() { 0 } else { width * n_features }];
+        for ((row, &is_wanted), out) in (first..).zip(wanted).zip(out.chunks_exact_mut(width)) {
+            match &self.narrow {
+                _ if !is_wanted => {
+                    out.fill(UNWANTED);
+                    continue;
+                }
+                Some(narrow) => narrow.score_row(row, out),
+                None => {
+                    self.grid.write_features(row, &mut features);
+                    out.copy_from_slice(&self.mlp.forward(&features, 1)?);
+                }
+            }
+            check_finite("score of a feature vector, column", out.iter().copied().map(f64::from))?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes the next item of a queue that threads share.
+fn next<T>(queue: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
