@@ -111,6 +111,9 @@ impl<'a> Exact<'a> {
     pub fn spread(&self, n: usize, n_slices: usize) -> Vec<usize> {
         let front = self.staircase();
         let (Some(first), Some(last)) = (front.first(), front.last()) else { return Vec::new() };
+        if first.measure == last.measure {
+            return self.best(n);
+        }
         let width = (last.measure - first.measure) / count(n_slices);
         let edge = |slice: usize| match slice {
             0 => f64::NEG_INFINITY,
