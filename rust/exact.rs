@@ -1,4 +1,4 @@
-//! Exact answers about a table: the optimum, what ties with it, and the fronts.
+//! Exact answers about all cells of a grid: the optimum, what ties with it, and the fronts.
 //!
 //! Rows whose best score and smallest measures cannot matter are skipped; what is skipped is proven not to matter,
 //! because no cell of a row exceeds its limits.
@@ -8,16 +8,27 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashSet};
 
+use crate::error::{Result, expect_size};
 use crate::front::{Point, Staircase, Step, nondominated};
-use crate::table::{Bounds, Cell, Limits, Table};
+use crate::measures::{Bounds, Cell, Floor, Measures, extreme};
+use crate::sweep::UNWANTED;
 
-/// Questions about the cells of a table that keep some bounds.
+/// Questions about the cells that keep some bounds.
 #[derive(Debug, Clone)]
 pub struct Exact<'a> {
-    table: &'a Table<'a>,
+    measures: &'a Measures<'a>,
+    scores: &'a [f32],
     bounds: Bounds,
     /// The rows that may hold a feasible cell, those of the best scores first.
     rows: Vec<Limits>,
+}
+
+/// The largest score and the smallest measures in a row; no cell need have all of them.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    row: usize,
+    score: f32,
+    floor: Floor,
 }
 
 /// How many feature vectors share the best score, and how many architectures have one of them.
@@ -53,13 +64,21 @@ impl PartialOrd for Ranked {
 }
 
 impl<'a> Exact<'a> {
-    /// Prepares to answer questions under some bounds.
-    #[must_use]
-    pub fn new(table: &'a Table<'a>, bounds: Bounds) -> Self {
-        let rows = (0..table.grid().rows().len()).map(|row| table.limits(row));
-        let mut rows: Vec<Limits> = rows.filter(|limits| limits.may_keep(&bounds)).collect();
+    /// Prepares to answer questions about cells with the given scores under some bounds.
+    ///
+    /// # Errors
+    /// When there is not one score per cell.
+    pub fn new(measures: &'a Measures<'a>, scores: &'a [f32], bounds: Bounds) -> Result<Self> {
+        expect_size("scores of a grid", measures.grid().len(), scores.len())?;
+        let limits = |row| Limits {
+            row,
+            score: extreme(measures.grid().row_of(scores, row), UNWANTED, f32::max),
+            floor: measures.floor(row),
+        };
+        let rows = (0..measures.grid().rows().len()).map(limits);
+        let mut rows: Vec<Limits> = rows.filter(|limits| limits.floor.may_keep(&bounds)).collect();
         rows.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
-        Self { table, bounds, rows }
+        Ok(Self { measures, scores, bounds, rows })
     }
 
     /// The `n` best feasible cells, best first; of equal scores those of the smallest expense.
@@ -73,11 +92,11 @@ impl<'a> Exact<'a> {
     pub fn ties(&self) -> Ties {
         let mut ties = Ties { n_vectors: 0, n_architectures: 0 };
         let Some(&best) = self.best(1).first() else { return ties };
-        let score = self.table.score(best);
+        let score = self.scores[best];
         for cell in self.rows.iter().take_while(|row| row.score >= score).flat_map(|row| self.feasible(row)) {
-            if self.table.score(cell.index) == score {
+            if self.scores[cell.index] == score {
                 ties.n_vectors += 1;
-                let more = self.table.grid().n_architectures(cell.index);
+                let more = self.measures.grid().n_architectures(cell.index);
                 ties.n_architectures = ties.n_architectures.saturating_add(more);
             }
         }
@@ -95,8 +114,8 @@ impl<'a> Exact<'a> {
     #[must_use]
     pub fn wide_front(&self) -> Vec<usize> {
         let point = |cell: Cell| Point {
-            score: f64::from(self.table.score(cell.index)),
-            measures: [self.table.expense(cell), self.table.costs(cell)[0]],
+            score: f64::from(self.scores[cell.index]),
+            measures: [self.measures.expense(cell), self.measures.costs(cell)[0]],
             index: cell.index,
         };
         // The front of all is that of the rows' own fronts.
@@ -133,25 +152,21 @@ impl<'a> Exact<'a> {
 
     /// The `n` best feasible cells whose expense is above `low` and not above `high`.
     fn best_between(&self, low: f64, high: f64, n: usize) -> Vec<usize> {
-        let mut best = BinaryHeap::with_capacity(n.min(self.table.grid().len()) + 1);
+        let mut best = BinaryHeap::with_capacity(n.min(self.measures.grid().len()) + 1);
         let mut least = f32::NEG_INFINITY;
         for row in &self.rows {
             if n == 0 || row.score < least {
                 break;
             }
-            if row.expense() > high {
+            if row.floor.expense() > high {
                 continue;
             }
             for cell in self.promising(row, least) {
-                let expense = self.table.expense(cell);
+                let expense = self.measures.expense(cell);
                 if expense <= low || expense > high {
                     continue;
                 }
-                best.push(Reverse(Ranked {
-                    score: self.table.score(cell.index),
-                    expense,
-                    index: cell.index,
-                }));
+                best.push(Reverse(Ranked { score: self.scores[cell.index], expense, index: cell.index }));
                 if best.len() > n {
                     best.pop();
                     least = best.peek().map_or(least, |Reverse(ranked)| ranked.score);
@@ -165,13 +180,13 @@ impl<'a> Exact<'a> {
         let mut front = Staircase::default();
         for row in &self.rows {
             // What no cell of the row can pass: the best so far at the row's smallest measure.
-            let floor = front.score_at(row.expense());
+            let floor = front.score_at(row.floor.expense());
             if f64::from(row.score) < floor {
                 continue;
             }
             #[expect(clippy::cast_possible_truncation, reason = "a score, widened before")]
             for cell in self.promising(row, floor as f32) {
-                let (measure, score) = (self.table.expense(cell), f64::from(self.table.score(cell.index)));
+                let (measure, score) = (self.measures.expense(cell), f64::from(self.scores[cell.index]));
                 front.insert(Step { measure, score, index: cell.index });
             }
         }
@@ -185,9 +200,9 @@ impl<'a> Exact<'a> {
 
     /// The feasible cells of a row that score at least `least`.
     fn promising(&self, row: &Limits, least: f32) -> impl Iterator<Item = Cell> {
-        let cells = self.table.cells(row.row).zip(self.table.row_scores(row.row));
+        let cells = self.measures.cells(row.row).zip(self.measures.grid().row_of(self.scores, row.row));
         let promising = cells.filter(move |&(_, &score)| score >= least && score > f32::NEG_INFINITY);
-        promising.map(|(cell, _)| cell).filter(|&cell| self.table.is_feasible(cell, &self.bounds))
+        promising.map(|(cell, _)| cell).filter(|&cell| self.measures.is_feasible(cell, &self.bounds))
     }
 }
 

@@ -161,6 +161,15 @@ impl Grid {
         (cell / self.columns.len(), cell % self.columns.len())
     }
 
+    /// The part of a column of numbers, one per cell, that belongs to a row.
+    ///
+    /// # Panics
+    /// When there is not one number per cell.
+    #[must_use]
+    pub fn row_of<'a, T>(&self, numbers: &'a [T], row: usize) -> &'a [T] {
+        &numbers[row * self.columns.len()..][..self.columns.len()]
+    }
+
     /// Checks that cells exist.
     ///
     /// # Errors

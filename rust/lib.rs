@@ -15,6 +15,7 @@ pub mod exact;
 mod front;
 pub mod grid;
 pub mod kernel;
+pub mod measures;
 pub mod mlp;
 mod narrow;
 mod register;
@@ -24,7 +25,6 @@ pub mod settings;
 pub mod space;
 mod sums;
 pub mod sweep;
-pub mod table;
 pub mod weights;
 
 #[cfg(feature = "python")]

@@ -13,10 +13,10 @@ use llmpp_core::cost::CostModel;
 use llmpp_core::encoding::Encoding;
 use llmpp_core::exact::{Exact, Ties};
 use llmpp_core::grid::Grid;
+use llmpp_core::measures::{Bounds, Measures};
 use llmpp_core::mlp::Mlp;
 use llmpp_core::space::{Description, Space};
 use llmpp_core::sweep::{Sweep, UNWANTED};
-use llmpp_core::table::{Bounds, Table};
 use networks::{degree_two, normalized};
 use proptest::prelude::*;
 use spaces::{cases, layered, plain, tiny, wmt};
@@ -65,9 +65,8 @@ impl Case {
         Self { cost: cost.clone(), grid, scores, latencies, all, space }
     }
 
-    fn table(&self, has_latency: bool) -> Table<'_> {
-        let latencies = has_latency.then_some(&self.latencies[..]);
-        Table::new(&self.grid, &self.scores, latencies, &self.cost).unwrap()
+    fn measures(&self, has_latency: bool) -> Measures<'_> {
+        Measures::new(&self.grid, has_latency.then_some(&self.latencies[..]), &self.cost).unwrap()
     }
 
     /// The figures of a cell's genome.
@@ -181,9 +180,9 @@ proptest! {
         space in small_transformer(), seed in 0..1000u64, shares in shares(), n_levels in 0..3u8,
     ) {
         let case = Case::new(space, seed, n_levels);
-        let table = case.table(true);
+        let measures = case.measures(true);
         let bounds = case.bounds(shares);
-        let exact = Exact::new(&table, bounds);
+        let exact = Exact::new(&measures, &case.scores, bounds).unwrap();
         let feasible = case.feasible(&bounds);
 
         let best = exact.best(1).first().map(|&cell| case.figures(cell));
@@ -215,9 +214,9 @@ proptest! {
         space in small_transformer(), seed in 0..1000u64, shares in shares(),
     ) {
         let case = Case::new(space, seed, 0);
-        let table = case.table(false);
+        let measures = case.measures(false);
         let bounds = Bounds { latency_ms: f64::INFINITY, ..case.bounds(shares) };
-        let exact = Exact::new(&table, bounds);
+        let exact = Exact::new(&measures, &case.scores, bounds).unwrap();
         let feasible: Vec<_> = case.feasible(&bounds).iter().map(against_flops).collect();
         let found: HashSet<_> =
             exact.front().into_iter().map(|cell| bits(&against_flops(&case.figures(cell)))).collect();
@@ -229,9 +228,9 @@ proptest! {
         space in small_transformer(), seed in 0..1000u64, shares in shares(), n in 1..40usize, n_levels in 0..3u8,
     ) {
         let case = Case::new(space, seed, n_levels);
-        let table = case.table(true);
+        let measures = case.measures(true);
         let bounds = case.bounds(shares);
-        let best = Exact::new(&table, bounds).best(n);
+        let best = Exact::new(&measures, &case.scores, bounds).unwrap().best(n);
         let key = |cell: usize| (-f64::from(case.scores[cell]), f64::from(case.latencies[cell]), cell);
         let mut expected: Vec<usize> = (0..case.grid.len()).filter(|&cell| {
             let f = case.figures(cell);
@@ -247,9 +246,9 @@ proptest! {
         space in small_transformer(), seed in 0..1000u64, shares in shares(), n in 1..60usize, n_slices in 1..6usize,
     ) {
         let case = Case::new(space, seed, 0);
-        let table = case.table(true);
+        let measures = case.measures(true);
         let bounds = case.bounds(shares);
-        let exact = Exact::new(&table, bounds);
+        let exact = Exact::new(&measures, &case.scores, bounds).unwrap();
         let spread = exact.spread(n, n_slices);
         let feasible: HashSet<usize> = exact.best(case.grid.len()).into_iter().collect();
         prop_assert_eq!(spread.iter().copied().collect::<HashSet<_>>().len(), spread.len());
@@ -263,8 +262,8 @@ proptest! {
         let case = Case::new(space, seed, 0);
         let least = |of: fn(&Figures) -> f64| case.all.iter().map(of).fold(f64::INFINITY, f64::min);
         let expected = vec![least(|f| f.latency_ms), least(|f| f.gflops), least(|f| f.params_m)];
-        prop_assert_eq!(case.table(false).smallest(), &expected[1..]);
-        prop_assert_eq!(case.table(true).smallest(), expected);
+        prop_assert_eq!(case.measures(false).smallest(), &expected[1..]);
+        prop_assert_eq!(case.measures(true).smallest(), expected);
     }
 }
 
@@ -273,22 +272,22 @@ fn flops_and_parameters_are_functions_of_the_features() {
     for space in [tiny(), wmt()] {
         let cost = CostModel::new(&space, 512, 30, 32768).unwrap();
         let grid = Grid::new(space.clone(), 1 << 24).unwrap();
-        for cell in (0..grid.len()).step_by(grid.len() / 12) {
+        for cell in (0..grid.len()).step_by(grid.len() / 4) {
             let mut scores = vec![0.0; grid.len()];
             scores[cell] = 1.0;
-            let table = Table::new(&grid, &scores, None, &cost).unwrap();
+            let measures = Measures::new(&grid, None, &cost).unwrap();
             let costs = cost.cost(&space, &grid.genome(cell));
             let own = Bounds {
                 gflops: costs.flops as f64 / 1e9,
                 params_m: costs.params as f64 / 1e6,
                 ..Bounds::NONE
             };
-            assert_eq!(Exact::new(&table, own).best(1), [cell]);
+            assert_eq!(Exact::new(&measures, &scores, own).unwrap().best(1), [cell]);
             for tighter in [
                 Bounds { gflops: own.gflops.next_down(), ..own },
                 Bounds { params_m: own.params_m.next_down(), ..own },
             ] {
-                assert_ne!(Exact::new(&table, tighter).best(1), [cell]);
+                assert_ne!(Exact::new(&measures, &scores, tighter).unwrap().best(1), [cell]);
             }
         }
     }
@@ -299,10 +298,10 @@ fn rows_that_were_not_scored_are_no_candidates() {
     let case = Case::new(tiny(), 0, 0);
     let width = case.grid.columns().len();
     let mut scores = case.scores.clone();
-    let best = Exact::new(&case.table(true), Bounds::NONE).best(1)[0];
+    let measures = case.measures(true);
+    let best = Exact::new(&measures, &scores, Bounds::NONE).unwrap().best(1)[0];
     scores[best / width * width..][..width].fill(UNWANTED);
-    let table = Table::new(&case.grid, &scores, Some(&case.latencies), &case.cost).unwrap();
-    let exact = Exact::new(&table, Bounds::NONE);
+    let exact = Exact::new(&measures, &scores, Bounds::NONE).unwrap();
     assert_eq!(exact.best(usize::MAX).len(), case.grid.len() - width);
     assert!(exact.front().iter().chain(&exact.wide_front()).all(|cell| cell / width != best / width));
 }
@@ -311,8 +310,8 @@ fn rows_that_were_not_scored_are_no_candidates() {
 fn constant_scores_tie_everywhere() {
     let case = Case::new(tiny(), 0, 0);
     let scores = vec![1.5; case.grid.len()];
-    let table = Table::new(&case.grid, &scores, Some(&case.latencies), &case.cost).unwrap();
-    let exact = Exact::new(&table, Bounds::NONE);
+    let measures = case.measures(true);
+    let exact = Exact::new(&measures, &scores, Bounds::NONE).unwrap();
     let n_architectures = case.space.n_architectures().unwrap();
     assert_eq!(exact.ties(), Ties { n_vectors: case.grid.len() as u64, n_architectures });
     assert_eq!(exact.front(), exact.best(1), "the fastest of equals beats the others");
@@ -321,6 +320,18 @@ fn constant_scores_tie_everywhere() {
 #[test]
 fn columns_of_another_length_are_refused() {
     let case = Case::new(tiny(), 0, 0);
-    assert!(Table::new(&case.grid, &case.scores[1..], None, &case.cost).is_err());
-    assert!(Table::new(&case.grid, &case.scores, Some(&case.latencies[1..]), &case.cost).is_err());
+    assert!(Measures::new(&case.grid, Some(&case.latencies[1..]), &case.cost).is_err());
+    assert!(Exact::new(&case.measures(true), &case.scores[1..], Bounds::NONE).is_err());
+}
+
+#[test]
+fn rows_within_bounds_hold_every_feasible_cell() {
+    let case = Case::new(tiny(), 1, 0);
+    let bounds = case.bounds([0.3, 0.6, 0.9]);
+    let measures = case.measures(true);
+    let within = measures.rows_within(&bounds);
+    let exact = Exact::new(&measures, &case.scores, bounds).unwrap();
+    let width = case.grid.columns().len();
+    assert!(exact.best(usize::MAX).iter().all(|cell| within[cell / width]));
+    assert!(within.iter().any(|is_within| !is_within), "some rows are skipped");
 }

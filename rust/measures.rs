@@ -1,9 +1,8 @@
-//! The scores and measures of every cell of a grid, under upper bounds.
+//! What the cells of a grid take and cost, and upper bounds on it.
 
 use crate::cost::{CostModel, Counts, Sizes};
 use crate::error::{Result, expect_size};
 use crate::grid::{Grid, Half};
-use crate::sweep::UNWANTED;
 
 /// Upper bounds, infinite where there is none.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,11 +28,10 @@ pub(crate) struct Cell {
     pub column: usize,
 }
 
-/// What a grid's cells score, take and cost.
+/// Latency in ms (where there is a model), FLOPs / 1e9 and parameters / 1e6 of every cell of a grid.
 #[derive(Debug, Clone)]
-pub struct Table<'a> {
+pub struct Measures<'a> {
     grid: &'a Grid,
-    scores: &'a [f32],
     latencies: Option<&'a [f32]>,
     cost: &'a CostModel,
     column_sizes: Vec<Sizes<f64>>,
@@ -42,25 +40,19 @@ pub struct Table<'a> {
     least_sizes: Sizes<f64>,
 }
 
-impl<'a> Table<'a> {
-    /// Joins the scores of all cells, their latencies in ms where there is a latency model, and their costs.
+impl<'a> Measures<'a> {
+    /// Joins the latencies of all cells, where there is a latency model, and their costs.
     ///
     /// # Errors
-    /// When there is not one number per cell.
-    pub fn new(
-        grid: &'a Grid,
-        scores: &'a [f32],
-        latencies: Option<&'a [f32]>,
-        cost: &'a CostModel,
-    ) -> Result<Self> {
-        expect_size("scores of a grid", grid.len(), scores.len())?;
+    /// When there is not one latency per cell.
+    pub fn new(grid: &'a Grid, latencies: Option<&'a [f32]>, cost: &'a CostModel) -> Result<Self> {
         expect_size("latencies of a grid", grid.len(), latencies.map_or(grid.len(), <[f32]>::len))?;
         let column_sizes = sizes_of(grid.columns(), cost.roles());
         let row_sizes = sizes_of(grid.rows(), cost.roles());
         let least_sizes = column_sizes.iter().fold([f64::INFINITY; _], |least, sizes| {
             std::array::from_fn(|role| f64::min(least[role], sizes[role]))
         });
-        Ok(Self { grid, scores, latencies, cost, column_sizes, row_sizes, least_sizes })
+        Ok(Self { grid, latencies, cost, column_sizes, row_sizes, least_sizes })
     }
 
     /// The grid.
@@ -69,14 +61,10 @@ impl<'a> Table<'a> {
         self.grid
     }
 
-    /// The score of a cell.
-    pub(crate) fn score(&self, index: usize) -> f32 {
-        self.scores[index]
-    }
-
-    /// The scores of one row.
-    pub(crate) fn row_scores(&self, row: usize) -> &[f32] {
-        row_of(self.scores, self.grid, row)
+    /// For each row whether some cell of it may keep the bounds.
+    #[must_use]
+    pub fn rows_within(&self, bounds: &Bounds) -> Vec<bool> {
+        (0..self.grid.rows().len()).map(|row| self.floor(row).may_keep(bounds)).collect()
     }
 
     /// The latency of a cell in ms, where it is known.
@@ -89,7 +77,7 @@ impl<'a> Table<'a> {
         self.costs_of(&self.column_sizes[cell.column], &self.row_sizes[cell.row])
     }
 
-    /// What is reported and compared as a cell's cost: latency where it is known, else FLOPs / 1e9.
+    /// What is weighed against a cell's score: latency where it is known, else FLOPs / 1e9.
     pub(crate) fn expense(&self, cell: Cell) -> f64 {
         self.latency(cell.index).unwrap_or_else(|| self.costs(cell)[0])
     }
@@ -112,25 +100,20 @@ impl<'a> Table<'a> {
         gflops <= bounds.gflops && params_m <= bounds.params_m
     }
 
-    /// What no cell of a row exceeds or falls below.
-    pub(crate) fn limits(&self, row: usize) -> Limits {
+    /// What no cell of a row falls below.
+    pub(crate) fn floor(&self, row: usize) -> Floor {
         let [gflops, params_m] = self.costs_of(&self.least_sizes, &self.row_sizes[row]);
-        let latencies = self.latencies.map(|latencies| row_of(latencies, self.grid, row));
-        Limits {
-            row,
-            score: extreme(self.row_scores(row), UNWANTED, f32::max),
-            latency_ms: latencies.map(|latencies| f64::from(extreme(latencies, f32::INFINITY, f32::min))),
-            gflops,
-            params_m,
-        }
+        let latencies = self.latencies.map(|latencies| self.grid.row_of(latencies, row));
+        let latency_ms = latencies.map(|latencies| f64::from(extreme(latencies, f32::INFINITY, f32::min)));
+        Floor { latency_ms, gflops, params_m }
     }
 
     /// The smallest latency (where it is known), FLOPs / 1e9 and parameters / 1e6 of all cells.
     #[must_use]
     pub fn smallest(&self) -> Vec<f64> {
         let mut smallest = vec![f64::INFINITY; 2 + usize::from(self.latencies.is_some())];
-        for limits in (0..self.grid.rows().len()).map(|row| self.limits(row)) {
-            let measures = limits.latency_ms.into_iter().chain([limits.gflops, limits.params_m]);
+        for floor in (0..self.grid.rows().len()).map(|row| self.floor(row)) {
+            let measures = floor.latency_ms.into_iter().chain([floor.gflops, floor.params_m]);
             for (least, measure) in smallest.iter_mut().zip(measures) {
                 *least = least.min(measure);
             }
@@ -145,17 +128,15 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The largest score and the smallest measures in a row; no cell need have all of them.
+/// The smallest measures in a row; no cell need have all of them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub row: usize,
-    pub score: f32,
-    pub latency_ms: Option<f64>,
-    pub gflops: f64,
-    pub params_m: f64,
+pub(crate) struct Floor {
+    latency_ms: Option<f64>,
+    gflops: f64,
+    params_m: f64,
 }
 
-impl Limits {
+impl Floor {
     /// Whether some cell of the row may keep the bounds.
     pub fn may_keep(&self, bounds: &Bounds) -> bool {
         self.latency_ms.is_none_or(|latency| latency <= bounds.latency_ms)
@@ -163,19 +144,14 @@ impl Limits {
             && self.params_m <= bounds.params_m
     }
 
-    /// The smallest [`Table::expense`] that a cell of the row may have.
+    /// The smallest [`Measures::expense`] that a cell of the row may have.
     pub fn expense(&self) -> f64 {
         self.latency_ms.unwrap_or(self.gflops)
     }
 }
 
-fn row_of<'a>(values: &'a [f32], grid: &Grid, row: usize) -> &'a [f32] {
-    let width = grid.columns().len();
-    &values[row * width..][..width]
-}
-
 /// The extreme of some values, many compared at a time.
-fn extreme(values: &[f32], start: f32, of: fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn extreme(values: &[f32], start: f32, of: fn(f32, f32) -> f32) -> f32 {
     let (chunks, rest) = values.as_chunks::<16>();
     let mut extremes = [start; 16];
     for chunk in chunks {
