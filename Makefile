@@ -6,7 +6,7 @@ SHELL := bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-RUST := $(wildcard rust/*.rs) Cargo.toml Cargo.lock pyproject.toml
+RUST := $(wildcard rust/*.rs rust/*/*.rs) Cargo.toml Cargo.lock pyproject.toml
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .PHONY: help quickstart install test check bench assets wheel clean tools

@@ -1,7 +1,7 @@
 //! Networks with at most one hidden layer, evaluated column by column.
 //!
 //! Where [`dense`](crate::dense) keeps one row's numbers together, here one input's numbers are together: a *column*
-//! is one input of many rows, in blocks of [`LANES`] rows. A narrow network needs no more than registers between
+//! is one input of many rows, in tiles of [`TILE_ROWS`] rows. A narrow network needs no more than registers between
 //! its inputs and its output then. Chains add in the same order as those of `dense`, so results are the same to
 //! the bit.
 
@@ -10,154 +10,195 @@
 use crate::kernel::{Body, Kernel, LANES, Lanes};
 use crate::register::Register;
 
-/// Blocks that are computed together.
-const BLOCKS: usize = 2;
-/// Hidden units that are computed together, so that inputs are loaded half as often.
-const UNITS: usize = 2;
+/// Lanes of a tile: with two AVX2 registers each, and two hidden units at a time, 8 of 16 registers hold chains.
+const TILE_LANES: usize = 2;
+/// Rows of a tile.
+pub(crate) const TILE_ROWS: usize = TILE_LANES * LANES;
 
-/// Cuts a column into blocks, zeros after its end.
-#[must_use]
-pub fn blocks(column: impl ExactSizeIterator<Item = f32>) -> Vec<Lanes> {
-    let mut blocks = vec![[0.0; LANES]; column.len().div_ceil(LANES)];
-    for (value, place) in column.zip(blocks.as_flattened_mut()) {
-        *place = value;
+/// Some rows' numbers of one column.
+pub(crate) type Tile = [Lanes; TILE_LANES];
+
+/// The inputs of some rows, one column each.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Columns {
+    tiles: Vec<Tile>,
+    /// Where each column starts, and the step from tile to tile: 0 where all rows have the same number.
+    places: Vec<(usize, usize)>,
+}
+
+impl Columns {
+    /// Adds a column in which all rows have the same number.
+    pub fn push_constant(&mut self, value: f32) {
+        self.places.push((self.tiles.len(), 0));
+        self.tiles.push([[value; LANES]; TILE_LANES]);
     }
-    blocks
+
+    /// Adds a column tile by tile.
+    pub fn push(&mut self, tiles: impl Iterator<Item = Tile>) {
+        self.places.push((self.tiles.len(), 1));
+        self.tiles.extend(tiles);
+    }
+
+    /// Removes all columns.
+    pub fn clear(&mut self) {
+        self.tiles.clear();
+        self.places.clear();
+    }
+
+    /// The columns' numbers of one tile of rows.
+    fn at(&self, tile: usize) -> impl Iterator<Item = &Tile> {
+        self.places.iter().map(move |&(start, step)| &self.tiles[start + tile * step])
+    }
 }
 
-/// Continues a chain for each row of a block: `out += sum_k weights[k] * columns[k]`.
-///
-/// `columns` holds `(n_weights, n_blocks)`, `out` the chains so far, `(n_blocks,)`.
-///
-/// # Panics
-/// When there is not one column per weight.
-pub fn add_products(kernel: Kernel, weights: &[f32], columns: &[Lanes], out: &mut [Lanes]) {
-    assert_eq!(columns.len(), weights.len() * out.len(), "one column per weight");
-    kernel.run(Products { weights, columns, out });
+/// Cuts a column into tiles, zeros after its end.
+pub(crate) fn tiles(column: &[f32]) -> impl Iterator<Item = Tile> {
+    column.chunks(TILE_ROWS).map(|values| {
+        let mut tile = [[0.0; LANES]; TILE_LANES];
+        tile.as_flattened_mut()[..values.len()].copy_from_slice(values);
+        tile
+    })
 }
 
-/// See [`add_products`].
-struct Products<'a> {
+/// Computes `bias + columns w` for some tiles of rows.
+pub(crate) fn chains(kernel: Kernel, bias: f32, weights: &[f32], columns: &Columns, out: &mut [Tile]) {
+    kernel.run(Chains { bias, weights, columns, out });
+}
+
+/// See [`chains`].
+struct Chains<'a> {
+    bias: f32,
     weights: &'a [f32],
-    columns: &'a [Lanes],
-    out: &'a mut [Lanes],
+    columns: &'a Columns,
+    out: &'a mut [Tile],
 }
 
-impl Body for Products<'_> {
+impl Body for Chains<'_> {
     #[inline(always)]
     fn run<R: Register>(self) {
-        let n_blocks = self.out.len();
-        for (&weight, column) in self.weights.iter().zip(self.columns.chunks_exact(n_blocks.max(1))) {
-            let weight = R::splat(weight);
-            for (sum, values) in self.out.iter_mut().zip(column) {
-                R::load(sum).add_product(R::load(values), weight).store(sum);
-            }
+        for (index, out) in self.out.iter_mut().enumerate() {
+            let mut chain = [R::splat(self.bias); TILE_LANES];
+            add_body(&mut chain, self.weights.iter().zip(self.columns.at(index)));
+            store_body(chain, out);
         }
     }
 }
 
-/// A hidden layer whose first inputs are known in advance, and the output on top of it.
+/// A network whose first inputs are known in advance.
 #[derive(Debug, Clone)]
-pub struct Hidden {
-    /// For each unit the chain over its bias and first inputs, `(n_units, n_blocks)`.
-    pub starts: Vec<Lanes>,
+pub(crate) struct Network {
+    /// For each tile of rows and each unit of the first layer, the chain over its bias and known inputs.
+    pub starts: Vec<Tile>,
     /// The weights of the other inputs, `(n_units, n_columns)`.
     pub weights: Vec<f32>,
-    /// The weights of the output, `(n_units,)`.
-    pub output: Vec<f32>,
-    /// The bias of the output.
-    pub bias: f32,
+    /// Weights `(n_units,)` and bias of the output on top of hidden units; none if the first layer is the output.
+    pub output: Option<(Vec<f32>, f32)>,
+    /// Multiplies the output.
+    pub scale: f32,
+    /// Added to the scaled output.
+    pub shift: f32,
 }
 
-/// Computes `relu(starts + columns W^T) w + b` for each row.
-///
-/// `columns` holds `(n_columns, n_blocks)`, `out` receives `(n_blocks,)`.
-///
-/// # Panics
-/// When the sizes do not fit together.
-pub fn score(kernel: Kernel, hidden: &Hidden, columns: &[Lanes], out: &mut [Lanes]) {
-    let n_units = hidden.output.len();
-    assert_eq!(hidden.starts.len(), n_units * out.len(), "one start per unit and block");
-    assert_eq!(hidden.weights.len() * out.len(), n_units * columns.len(), "one column per weight");
-    kernel.run(Score { hidden, columns, out });
+/// Computes a network's output for rows whose other inputs are `columns`.
+pub(crate) fn score(kernel: Kernel, network: &Network, columns: &Columns, out: &mut [f32]) {
+    kernel.run(Score { network, columns, out });
 }
 
 /// See [`score`].
 struct Score<'a> {
-    hidden: &'a Hidden,
-    columns: &'a [Lanes],
-    out: &'a mut [Lanes],
+    network: &'a Network,
+    columns: &'a Columns,
+    out: &'a mut [f32],
 }
 
 impl Body for Score<'_> {
     #[inline(always)]
     fn run<R: Register>(self) {
-        let Self { hidden, columns, out } = self;
-        let n_tiled = out.len() / BLOCKS * BLOCKS;
-        let n_blocks = out.len();
-        for first in (0..n_tiled).step_by(BLOCKS) {
-            let sums = tile_body::<R, BLOCKS>(hidden, columns, n_blocks, first);
-            for (sum, out) in sums.into_iter().zip(&mut out[first..]) {
-                sum.store(out);
+        let Network { starts, weights, output, scale, shift } = self.network;
+        let n_units = output.as_ref().map_or(1, |(weights, _)| weights.len());
+        let mut inputs = Vec::with_capacity(self.columns.places.len());
+        let tiles = starts.chunks_exact(n_units).zip(self.out.chunks_mut(TILE_ROWS));
+        for (index, (starts, out)) in tiles.enumerate() {
+            inputs.clear();
+            inputs.extend(self.columns.at(index));
+            let sums = match output {
+                None => first_body::<R>(&starts[0], weights, &inputs),
+                Some((output, bias)) => hidden_body::<R>(starts, weights, &inputs, output, *bias),
+            };
+            let mut tile = [[0.0; LANES]; TILE_LANES];
+            store_body(sums, &mut tile);
+            for (out, sum) in out.iter_mut().zip(tile.as_flattened()) {
+                *out = sum * scale + shift;
             }
-        }
-        for (block, out) in out.iter_mut().enumerate().skip(n_tiled) {
-            let [sum] = tile_body::<R, 1>(hidden, columns, n_blocks, block);
-            sum.store(out);
         }
     }
 }
 
-/// The scores of some blocks: hidden units never leave the registers.
+/// A single unit.
 #[inline(always)]
-fn tile_body<R: Register, const N: usize>(
-    hidden: &Hidden,
-    columns: &[Lanes],
-    n_blocks: usize,
-    first: usize,
-) -> [R; N] {
-    let n_units = hidden.output.len();
-    let n_paired = n_units / UNITS * UNITS;
-    let mut sums = [R::splat(hidden.bias); N];
-    for unit in (0..n_paired).step_by(UNITS) {
-        add_units_body::<R, N, UNITS>(hidden, columns, n_blocks, first, unit, &mut sums);
+fn first_body<R: Register>(start: &Tile, weights: &[f32], inputs: &[&Tile]) -> [R; TILE_LANES] {
+    let mut chain = load_body(start);
+    add_body(&mut chain, weights.iter().zip(inputs.iter().copied()));
+    chain
+}
+
+/// Hidden units, two at a time so that inputs are loaded half as often, and the output's chain over them. They
+/// never leave the registers.
+#[inline(always)]
+fn hidden_body<R: Register>(
+    starts: &[Tile],
+    weights: &[f32],
+    inputs: &[&Tile],
+    output: &[f32],
+    bias: f32,
+) -> [R; TILE_LANES] {
+    let n_inputs = inputs.len();
+    let mut sums = [R::splat(bias); TILE_LANES];
+    let (pairs, last_start) = starts.as_chunks::<2>();
+    let (output_pairs, last_output) = output.as_chunks::<2>();
+    for (index, (starts, output)) in pairs.iter().zip(output_pairs).enumerate() {
+        let (first, second) = weights[2 * index * n_inputs..][..2 * n_inputs].split_at(n_inputs);
+        let mut units: [[R; TILE_LANES]; 2] = [load_body(&starts[0]), load_body(&starts[1])];
+        for ((input, first), second) in inputs.iter().zip(first).zip(second) {
+            let input = load_body(input);
+            add_product_body(&mut units[0], *first, &input);
+            add_product_body(&mut units[1], *second, &input);
+        }
+        for (unit, &weight) in units.iter().zip(output) {
+            add_product_body(&mut sums, weight, &unit.map(R::relu));
+        }
     }
-    for unit in n_paired..n_units {
-        add_units_body::<R, N, 1>(hidden, columns, n_blocks, first, unit, &mut sums);
+    if let ([start], [output]) = (last_start, last_output) {
+        let weights = &weights[weights.len() - n_inputs..];
+        let unit = first_body::<R>(start, weights, inputs);
+        add_product_body(&mut sums, *output, &unit.map(R::relu));
     }
     sums
 }
 
-/// Adds what some hidden units give to the scores of some blocks.
 #[inline(always)]
-fn add_units_body<R: Register, const N: usize, const M: usize>(
-    hidden: &Hidden,
-    columns: &[Lanes],
-    n_blocks: usize,
-    first: usize,
-    unit: usize,
-    sums: &mut [R; N],
-) {
-    let n_columns = hidden.weights.len() / hidden.output.len();
-    let weights: [&[f32]; M] =
-        std::array::from_fn(|m| &hidden.weights[(unit + m) * n_columns..][..n_columns]);
-    let mut units: [[R; N]; M] = std::array::from_fn(|m| {
-        let starts = &hidden.starts[(unit + m) * n_blocks + first..][..N];
-        std::array::from_fn(|n| R::load(&starts[n]))
-    });
-    for (index, column) in columns.chunks_exact(n_blocks).enumerate() {
-        let inputs: [R; N] = std::array::from_fn(|n| R::load(&column[first + n]));
-        for (unit, weights) in units.iter_mut().zip(&weights) {
-            let weight = R::splat(weights[index]);
-            for (chain, &input) in unit.iter_mut().zip(&inputs) {
-                *chain = chain.add_product(input, weight);
-            }
-        }
+fn add_body<'a, R: Register>(chain: &mut [R; TILE_LANES], terms: impl Iterator<Item = (&'a f32, &'a Tile)>) {
+    for (&weight, input) in terms {
+        add_product_body(chain, weight, &load_body(input));
     }
-    for (unit, &weight) in units.iter().zip(&hidden.output[unit..]) {
-        let weight = R::splat(weight);
-        for (sum, &chain) in sums.iter_mut().zip(unit) {
-            *sum = sum.add_product(chain.relu(), weight);
-        }
+}
+
+#[inline(always)]
+fn add_product_body<R: Register>(chain: &mut [R; TILE_LANES], weight: f32, input: &[R; TILE_LANES]) {
+    let weight = R::splat(weight);
+    for (chain, &input) in chain.iter_mut().zip(input) {
+        *chain = chain.add_product(input, weight);
+    }
+}
+
+#[inline(always)]
+fn load_body<R: Register>(tile: &Tile) -> [R; TILE_LANES] {
+    [R::load(&tile[0]), R::load(&tile[1])]
+}
+
+#[inline(always)]
+fn store_body<R: Register>(registers: [R; TILE_LANES], tile: &mut Tile) {
+    for (register, lanes) in registers.into_iter().zip(tile) {
+        register.store(lanes);
     }
 }

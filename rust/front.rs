@@ -2,6 +2,9 @@
 
 #![expect(clippy::float_cmp, reason = "equal points are equal to the bit")]
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
 /// A point of a front of score against one measure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Step {
@@ -12,35 +15,63 @@ pub(crate) struct Step {
 
 /// The front of score against one measure, as points arrive: scores rise with the measure.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Staircase(Vec<Step>);
+pub(crate) struct Staircase(BTreeMap<Ordered, Step>);
 
 impl Staircase {
     /// The best score at or below a measure.
     pub fn score_at(&self, measure: f64) -> f64 {
-        let n_below = self.0.partition_point(|step| step.measure <= measure);
-        self.0[..n_below].last().map_or(f64::NEG_INFINITY, |step| step.score)
+        self.below(measure).map_or(f64::NEG_INFINITY, |step| step.score)
     }
 
     /// Takes a point in, and drops what it beats. Of equal points the one of the smallest index stays.
     pub fn insert(&mut self, point: Step) {
-        let n_below = self.0.partition_point(|step| step.measure <= point.measure);
-        if let Some(below) = self.0[..n_below].last_mut() {
-            if below.score > point.score || (below.score == point.score && below.measure < point.measure) {
-                return;
-            }
-            if below.score == point.score && below.measure == point.measure {
-                below.index = below.index.min(point.index);
+        if let Some(below) = self.below(point.measure) {
+            let is_equal = below.score == point.score && below.measure == point.measure;
+            if below.score > point.score
+                || (below.score == point.score && below.measure < point.measure)
+                || (is_equal && below.index <= point.index)
+            {
                 return;
             }
         }
-        let first = self.0.partition_point(|step| step.measure < point.measure);
-        let n_beaten = self.0[first..].partition_point(|step| step.score <= point.score);
-        self.0.splice(first..first + n_beaten, [point]);
+        while let Some(beaten) = self.above(point.measure, point.score) {
+            self.0.remove(&Ordered(beaten));
+        }
+        self.0.insert(Ordered(point.measure), point);
     }
 
     /// The points, from the smallest measure to the largest.
     pub fn into_steps(self) -> Vec<Step> {
-        self.0
+        self.0.into_values().collect()
+    }
+
+    /// The last step at or below a measure.
+    fn below(&self, measure: f64) -> Option<&Step> {
+        self.0.range(..=Ordered(measure)).next_back().map(|(_, step)| step)
+    }
+
+    /// The first step at or above a measure, if it scores no more.
+    fn above(&self, measure: f64, score: f64) -> Option<f64> {
+        let (_, step) = self.0.range(Ordered(measure)..).next()?;
+        (step.score <= score).then_some(step.measure)
+    }
+}
+
+/// A number in its total order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Ordered(f64);
+
+impl Eq for Ordered {}
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -1,8 +1,7 @@
 //! A narrow MLP on a grid: what depends on a cell's column alone is computed once, and each row at a stroke.
 
-use crate::columns::{Hidden, add_products, blocks, score};
+use crate::columns::{Columns, Network, TILE_ROWS, Tile, chains, score, tiles};
 use crate::grid::{Grid, Half};
-use crate::kernel::{LANES, Lanes};
 use crate::mlp::Mlp;
 use crate::weights::{Layer, Weights};
 
@@ -24,82 +23,99 @@ struct Input {
     std: f32,
 }
 
-/// What follows the inputs.
-#[derive(Debug, Clone)]
-enum Layers {
-    /// The output alone: the chains over its bias and first inputs, and the weights of the others.
-    Output { starts: Vec<Lanes>, weights: Vec<f32> },
-    /// One hidden layer and the output.
-    Hidden(Hidden),
-}
-
 /// An MLP with at most one hidden layer, prepared for the rows of a grid.
 #[derive(Debug, Clone)]
 pub(crate) struct Narrow<'a> {
     mlp: &'a Mlp,
     grid: &'a Grid,
     /// The features of the column half, one column each.
-    columns: Vec<Vec<Lanes>>,
+    features: Vec<Vec<Tile>>,
     /// The inputs that are not part of the prepared chains.
     inputs: Vec<Input>,
-    layers: Layers,
+    network: Network,
 }
 
 impl<'a> Narrow<'a> {
     /// Prepares an MLP; none if it has more than one hidden layer.
     pub fn new(mlp: &'a Mlp, grid: &'a Grid) -> Option<Self> {
         let weights = mlp.weights();
-        let columns: Vec<_> =
-            (0..grid.columns().members().len()).map(|member| column(grid, member)).collect();
-        let mut inputs = inputs_of(weights, grid);
-        let is_known = |input: &Input| !input.factors.iter().any(|factor| matches!(factor, Factor::OfRow(_)));
-        let n_known = inputs.iter().take_while(|input| is_known(input)).count();
-        let rest = inputs.split_off(n_known);
-        let n_blocks = grid.columns().len().div_ceil(LANES);
-        let known = input_columns(&inputs, &columns, n_blocks, |_| 1.0);
-        let starts = |layer: &Layer| starts_of(mlp, layer, &known, n_blocks);
-        let later = |layer: &Layer| -> Vec<f32> {
-            let n_inputs = n_known + rest.len();
-            layer.weight.chunks_exact(n_inputs).flat_map(|weights| weights[n_known..].to_vec()).collect()
-        };
-        let layers = match &weights.layers[..] {
-            [output] => Layers::Output { starts: starts(output), weights: later(output) },
-            [hidden, output] => Layers::Hidden(Hidden {
-                starts: starts(hidden),
-                weights: later(hidden),
-                output: output.weight.clone(),
-                bias: output.bias[0],
-            }),
+        let (first, output) = match &weights.layers[..] {
+            [output] => (output, None),
+            [hidden, output] => (hidden, Some((output.weight.clone(), output.bias[0]))),
             _ => return None,
         };
-        Some(Self { mlp, grid, columns, inputs: rest, layers })
+        let features = features_of(grid);
+        let mut known = inputs_of(weights, grid);
+        let is_known = |input: &Input| !input.factors.iter().any(|factor| matches!(factor, Factor::OfRow(_)));
+        let n_known = known.iter().take_while(|input| is_known(input)).count();
+        let inputs = known.split_off(n_known);
+        let mut columns = Columns::default();
+        for input in &known {
+            input.push(&features, &[], &mut columns);
+        }
+        let n_tiles = grid.columns().len().div_ceil(TILE_ROWS);
+        let n_inputs = n_known + inputs.len();
+        let network = Network {
+            starts: starts_of(mlp, first, n_inputs, &columns, n_tiles),
+            weights: first.weight.chunks(n_inputs).flat_map(|unit| unit[n_known..].to_vec()).collect(),
+            output,
+            scale: weights.output_std,
+            shift: weights.output_mean,
+        };
+        Some(Self { mlp, grid, features, inputs, network })
     }
 
-    /// Scores the cells of one row, `(n_columns,)`.
-    pub fn score_row(&self, row: usize, out: &mut [f32]) {
-        let features = self.grid.rows().features(row);
-        let n_blocks = out.len().div_ceil(LANES);
-        let columns = input_columns(&self.inputs, &self.columns, n_blocks, |member| features[member]);
-        let kernel = self.mlp.kernel();
-        let mut sums = vec![[0.0; LANES]; n_blocks];
-        match &self.layers {
-            Layers::Output { starts, weights } => {
-                sums.copy_from_slice(starts);
-                add_products(kernel, weights, &columns, &mut sums);
-            }
-            Layers::Hidden(hidden) => score(kernel, hidden, &columns, &mut sums),
+    /// Scores the cells of one row, `(n_columns,)`, with a buffer that is kept from row to row.
+    pub fn score_row(&self, row: usize, columns: &mut Columns, out: &mut [f32]) {
+        let row_features = self.grid.rows().features(row);
+        columns.clear();
+        for input in &self.inputs {
+            input.push(&self.features, row_features, columns);
         }
-        let Weights { output_std, output_mean, .. } = self.mlp.weights();
-        for (out, &sum) in out.iter_mut().zip(sums.as_flattened()) {
-            *out = sum * output_std + output_mean;
+        score(self.mlp.kernel(), &self.network, columns, out);
+    }
+}
+
+impl Input {
+    /// Adds the input's column, given the features of the column half and of one row.
+    fn push(&self, features: &[Vec<Tile>], row_features: &[f32], columns: &mut Columns) {
+        let scalar =
+            |factor: Factor| if let Factor::OfRow(member) = factor { row_features[member] } else { 1.0 };
+        let constant = scalar(self.factors[0]) * scalar(self.factors[1]);
+        let normalize = |value: f32| (value - self.mean) / self.std;
+        // Dividing by 1 changes nothing but takes its time.
+        let is_normal = self.mean.abs() + (self.std - 1.0).abs() <= 0.0;
+        match self.factors {
+            [Factor::OfColumn(first), Factor::OfColumn(second)] => {
+                let products = features[first].iter().zip(&features[second]);
+                columns.push(products.map(|(a, b)| zip_map(a, b, |a, b| normalize(a * b))));
+            }
+            [Factor::OfColumn(member), _] | [_, Factor::OfColumn(member)] if is_normal => {
+                columns.push(features[member].iter().map(|tile| map(tile, |value| value * constant)));
+            }
+            [Factor::OfColumn(member), _] | [_, Factor::OfColumn(member)] => {
+                columns
+                    .push(features[member].iter().map(|tile| map(tile, |value| normalize(value * constant))));
+            }
+            _ => columns.push_constant(normalize(constant)),
         }
     }
 }
 
-/// One feature of the column half, for all columns.
-fn column(grid: &Grid, member: usize) -> Vec<Lanes> {
+fn map(tile: &Tile, of: impl Fn(f32) -> f32) -> Tile {
+    tile.map(|lanes| lanes.map(&of))
+}
+
+fn zip_map(first: &Tile, second: &Tile, of: impl Fn(f32, f32) -> f32) -> Tile {
+    std::array::from_fn(|at| std::array::from_fn(|lane| of(first[at][lane], second[at][lane])))
+}
+
+/// The features of the column half, one column each.
+fn features_of(grid: &Grid) -> Vec<Vec<Tile>> {
     let half = grid.columns();
-    blocks((0..half.len()).map(|vector| half.features(vector)[member]))
+    let column =
+        |member| -> Vec<f32> { (0..half.len()).map(|vector| half.features(vector)[member]).collect() };
+    (0..half.members().len()).map(|member| tiles(&column(member)).collect()).collect()
 }
 
 fn inputs_of(weights: &Weights, grid: &Grid) -> Vec<Input> {
@@ -118,46 +134,16 @@ fn inputs_of(weights: &Weights, grid: &Grid) -> Vec<Input> {
     moments.enumerate().map(input).collect()
 }
 
-/// The columns of some inputs, `(n_inputs, n_blocks)`, where `of_row` gives the features of the row half.
-fn input_columns(
-    inputs: &[Input],
-    columns: &[Vec<Lanes>],
-    n_blocks: usize,
-    of_row: impl Fn(usize) -> f32,
-) -> Vec<Lanes> {
-    let mut all = Vec::with_capacity(inputs.len() * n_blocks);
-    for Input { factors, mean, std } in inputs {
-        let scalar = |factor: Factor| match factor {
-            Factor::OfRow(member) => of_row(member),
-            Factor::One | Factor::OfColumn(_) => 1.0,
-        };
-        let constant = scalar(factors[0]) * scalar(factors[1]);
-        match factors.map(|factor| if let Factor::OfColumn(member) = factor { Some(member) } else { None }) {
-            [None, None] => all.extend(std::iter::repeat_n([(constant - mean) / std; LANES], n_blocks)),
-            [Some(member), None] | [None, Some(member)] => {
-                let input = |value: f32| (value * constant - mean) / std;
-                all.extend(columns[member].iter().map(|block| block.map(input)));
-            }
-            [Some(first), Some(second)] => {
-                let input = |(a, b): (&Lanes, &Lanes)| -> Lanes {
-                    std::array::from_fn(|lane| (a[lane] * b[lane] - mean) / std)
-                };
-                all.extend(columns[first].iter().zip(&columns[second]).map(input));
-            }
+/// For each tile and each output of a layer, the chain over its bias and the inputs that are known.
+fn starts_of(mlp: &Mlp, layer: &Layer, n_inputs: usize, known: &Columns, n_tiles: usize) -> Vec<Tile> {
+    let n_units = layer.bias.len();
+    let mut starts = vec![Tile::default(); n_tiles * n_units];
+    let mut chain = vec![Tile::default(); n_tiles];
+    for (unit, (weights, &bias)) in layer.weight.chunks(n_inputs).zip(&layer.bias).enumerate() {
+        chains(mlp.kernel(), bias, weights, known, &mut chain);
+        for (start, &tile) in starts.iter_mut().skip(unit).step_by(n_units).zip(&chain) {
+            *start = tile;
         }
-    }
-    all
-}
-
-/// For each output of a layer the chain over its bias and the inputs that are known.
-fn starts_of(mlp: &Mlp, layer: &Layer, known: &[Lanes], n_blocks: usize) -> Vec<Lanes> {
-    let n_inputs = layer.weight.len() / layer.bias.len();
-    let n_known = known.len() / n_blocks;
-    let mut starts = Vec::with_capacity(layer.bias.len() * n_blocks);
-    for (weights, &bias) in layer.weight.chunks_exact(n_inputs).zip(&layer.bias) {
-        let mut chain = vec![[bias; LANES]; n_blocks];
-        add_products(mlp.kernel(), &weights[..n_known], known, &mut chain);
-        starts.extend(chain);
     }
     starts
 }

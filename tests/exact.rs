@@ -335,3 +335,15 @@ fn rows_within_bounds_hold_every_feasible_cell() {
     assert!(exact.best(usize::MAX).iter().all(|cell| within[cell / width]));
     assert!(within.iter().any(|is_within| !is_within), "some rows are skipped");
 }
+
+#[test]
+fn a_front_of_every_cell_is_found_in_time() {
+    let space = wmt();
+    let cost = CostModel::new(&space, 512, 30, 32768).unwrap();
+    let grid = Grid::new(space, 1 << 24).unwrap();
+    let rising: Vec<f32> = (0..grid.len()).map(|cell| cell as f32).collect();
+    let measures = Measures::new(&grid, Some(&rising), &cost).unwrap();
+    let exact = Exact::new(&measures, &rising, Bounds::NONE).unwrap();
+    assert_eq!(exact.front().len(), grid.len());
+    assert_eq!(exact.wide_front().len(), grid.len());
+}

@@ -9,10 +9,13 @@ from typing import Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Evolution", "Mlp", "ShapeError", "Space", "SpaceError", "kernel"]
+__all__ = ["Evolution", "Grid", "Mlp", "ShapeError", "Space", "SpaceError", "kernel"]
 
 _Encoding: TypeAlias = Literal["averaged", "per-layer"]
 _Sizes: TypeAlias = tuple[int, int, int]
+
+_Measures: TypeAlias = tuple[NDArray[np.float32] | None, _Sizes]
+_Bounds: TypeAlias = tuple[float, float, float]
 
 class SpaceError(ValueError): ...
 class ShapeError(ValueError): ...
@@ -42,6 +45,35 @@ class Mlp:
     @property
     def widths(self) -> list[int]: ...
     def forward(self, features: NDArray[np.float32], n_threads: int = 1) -> NDArray[np.float32]: ...
+
+@final
+class Grid:
+    def __new__(cls, space: Space, limit: int) -> Grid: ...
+    @staticmethod
+    def count(space: Space) -> int: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def genomes(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint8]: ...
+    def sweep(
+        self,
+        mlp: Mlp,
+        first: int,
+        wanted: NDArray[np.bool_],
+        out: NDArray[np.float32],
+        *,
+        n_threads: int = 1,
+    ) -> None: ...
+    def rows_within(self, measures: _Measures, limits: _Bounds) -> NDArray[np.bool_]: ...
+    def smallest(self, measures: _Measures) -> list[float]: ...
+    def optimum(
+        self, scores: NDArray[np.float32], measures: _Measures, limits: _Bounds, n: int
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], int, int]: ...
+    def wide_front(
+        self, scores: NDArray[np.float32], measures: _Measures, limits: _Bounds
+    ) -> NDArray[np.uint64]: ...
+    def spread(
+        self, scores: NDArray[np.float32], measures: _Measures, limits: _Bounds, n: int, n_slices: int
+    ) -> NDArray[np.uint64]: ...
 
 @final
 class Evolution:

@@ -1,0 +1,167 @@
+//! The boundary of [`crate::grid`], [`crate::sweep`] and [`crate::exact`].
+
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
+    PyUntypedArrayMethods,
+};
+use pyo3::prelude::*;
+
+use super::{Mlp, ShapeError, Sizes, Space, flat, rows};
+use crate::cost::CostModel;
+use crate::error::Result;
+use crate::exact::Exact;
+use crate::grid;
+use crate::measures::{Bounds, Measures};
+use crate::sweep::Sweep;
+
+/// Latencies `(n_rows, n_columns)` in ms, or none; and the task's sizes.
+type MeasureArrays<'py> = (Option<PyReadonlyArray2<'py, f32>>, Sizes);
+
+/// Upper bounds of latency in ms, FLOPs / 1e9 and parameters / 1e6.
+type BoundTuple = (f64, f64, f64);
+
+fn bounds((latency_ms, gflops, params_m): BoundTuple) -> Bounds {
+    Bounds { latency_ms, gflops, params_m }
+}
+
+fn cells<'py>(py: Python<'py>, cells: &[usize]) -> Bound<'py, PyArray1<u64>> {
+    cells.iter().map(|&cell| cell as u64).collect::<Vec<_>>().into_pyarray(py)
+}
+
+#[pyclass(frozen, module = "llmpp._core")]
+pub(super) struct Grid(grid::Grid);
+
+impl Grid {
+    /// Runs a question about measures with the GIL released.
+    fn ask<T: Send>(
+        &self,
+        py: Python<'_>,
+        (latencies, sizes): &MeasureArrays<'_>,
+        question: impl Send + FnOnce(&Measures) -> Result<T>,
+    ) -> PyResult<T> {
+        let cost = CostModel::new(self.0.space(), sizes.0, sizes.1, sizes.2)?;
+        let latencies =
+            latencies.as_ref().map(|latencies| self.column(latencies, "latencies")).transpose()?;
+        let measures = Measures::new(&self.0, latencies, &cost)?;
+        Ok(py.detach(|| question(&measures))?)
+    }
+
+    /// Borrows one number per cell, `(n_rows, n_columns)`.
+    fn column<'a>(&self, array: &'a PyReadonlyArray2<'_, f32>, what: &'static str) -> PyResult<&'a [f32]> {
+        flat(array, what, self.0.columns().len())
+    }
+
+    fn checked(&self, numbers: &PyReadonlyArray1<'_, u64>) -> PyResult<Vec<usize>> {
+        let numbers = numbers.as_slice()?;
+        self.0.validate(numbers)?;
+        Ok(numbers.iter().filter_map(|&number| usize::try_from(number).ok()).collect())
+    }
+}
+
+#[pymethods]
+impl Grid {
+    #[new]
+    fn new(py: Python<'_>, space: &Space, limit: u64) -> PyResult<Self> {
+        Ok(Self(py.detach(|| grid::Grid::new(space.0.clone(), limit))?))
+    }
+
+    #[staticmethod]
+    fn count(py: Python<'_>, space: &Space) -> PyResult<u128> {
+        Ok(py.detach(|| grid::Grid::count(&space.0))?)
+    }
+
+    #[getter]
+    fn shape(&self) -> (usize, usize) {
+        (self.0.rows().len(), self.0.columns().len())
+    }
+
+    fn genomes<'py>(
+        &self,
+        py: Python<'py>,
+        numbers: PyReadonlyArray1<'py, u64>,
+    ) -> PyResult<Bound<'py, PyArray2<u8>>> {
+        let genomes = self.checked(&numbers)?.into_iter().flat_map(|cell| self.0.genome(cell)).collect();
+        rows(py, genomes, self.0.space().n_genes())
+    }
+
+    #[pyo3(signature = (mlp, first, wanted, out, *, n_threads=1))]
+    fn sweep(
+        &self,
+        py: Python<'_>,
+        mlp: &Mlp,
+        first: usize,
+        wanted: PyReadonlyArray1<'_, bool>,
+        mut out: PyReadwriteArray2<'_, f32>,
+        n_threads: usize,
+    ) -> PyResult<()> {
+        if !out.is_c_contiguous() || out.shape()[1] != self.0.columns().len() {
+            let message =
+                format!("out: expected whole rows of {} numbers, C-contiguous", self.0.columns().len());
+            return Err(ShapeError::new_err(message));
+        }
+        let (wanted, out) = (wanted.as_slice()?, out.as_slice_mut()?);
+        let sweep = Sweep::new(&mlp.0, &self.0)?;
+        Ok(py.detach(|| sweep.fill(first, wanted, out, n_threads))?)
+    }
+
+    fn rows_within<'py>(
+        &self,
+        py: Python<'py>,
+        measures: MeasureArrays<'py>,
+        limits: BoundTuple,
+    ) -> PyResult<Bound<'py, PyArray1<bool>>> {
+        let within = self.ask(py, &measures, |measures| Ok(measures.rows_within(&bounds(limits))))?;
+        Ok(within.into_pyarray(py))
+    }
+
+    fn smallest(&self, py: Python<'_>, measures: MeasureArrays<'_>) -> PyResult<Vec<f64>> {
+        self.ask(py, &measures, |measures| Ok(measures.smallest()))
+    }
+
+    /// The best cells, the front, and how many vectors and architectures tie.
+    #[expect(clippy::type_complexity, reason = "what Python unpacks")]
+    fn optimum<'py>(
+        &self,
+        py: Python<'py>,
+        scores: PyReadonlyArray2<'py, f32>,
+        measures: MeasureArrays<'py>,
+        limits: BoundTuple,
+        n: usize,
+    ) -> PyResult<(Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>, u64, u128)> {
+        let scores = self.column(&scores, "scores")?;
+        let (best, front, ties) = self.ask(py, &measures, |measures| {
+            let exact = Exact::new(measures, scores, bounds(limits))?;
+            Ok((exact.best(n), exact.front(), exact.ties()))
+        })?;
+        Ok((cells(py, &best), cells(py, &front), ties.n_vectors, ties.n_architectures))
+    }
+
+    fn wide_front<'py>(
+        &self,
+        py: Python<'py>,
+        scores: PyReadonlyArray2<'py, f32>,
+        measures: MeasureArrays<'py>,
+        limits: BoundTuple,
+    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        let scores = self.column(&scores, "scores")?;
+        let front = self
+            .ask(py, &measures, |measures| Ok(Exact::new(measures, scores, bounds(limits))?.wide_front()))?;
+        Ok(cells(py, &front))
+    }
+
+    fn spread<'py>(
+        &self,
+        py: Python<'py>,
+        scores: PyReadonlyArray2<'py, f32>,
+        measures: MeasureArrays<'py>,
+        limits: BoundTuple,
+        n: usize,
+        n_slices: usize,
+    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        let scores = self.column(&scores, "scores")?;
+        let spread = self.ask(py, &measures, |measures| {
+            Ok(Exact::new(measures, scores, bounds(limits))?.spread(n, n_slices))
+        })?;
+        Ok(cells(py, &spread))
+    }
+}
