@@ -195,23 +195,32 @@ impl Space {
 }
 
 #[pyclass(frozen, module = "llmpp._core")]
-struct Mlp(mlp::Mlp);
+struct Mlp {
+    mlp: mlp::Mlp,
+    safetensors: Vec<u8>,
+}
 
 #[pymethods]
 impl Mlp {
     #[new]
     fn new(safetensors: &[u8]) -> PyResult<Self> {
-        Ok(Self(mlp::Mlp::from_safetensors(safetensors)?))
+        Ok(Self { mlp: mlp::Mlp::from_safetensors(safetensors)?, safetensors: safetensors.to_vec() })
+    }
+
+    /// The bytes it was read from.
+    #[getter]
+    fn safetensors(&self) -> &[u8] {
+        &self.safetensors
     }
 
     #[getter]
     fn n_features(&self) -> usize {
-        self.0.n_features()
+        self.mlp.n_features()
     }
 
     #[getter]
     fn widths(&self) -> Vec<usize> {
-        self.0.widths()
+        self.mlp.widths()
     }
 
     #[pyo3(signature = (features, n_threads=1))]
@@ -221,8 +230,8 @@ impl Mlp {
         features: PyReadonlyArray2<'py, f32>,
         n_threads: usize,
     ) -> PyResult<Bound<'py, PyArray1<f32>>> {
-        let features = flat(&features, "features of a row", self.0.n_features())?;
-        let scores = py.detach(|| self.0.forward(features, n_threads))?;
+        let features = flat(&features, "features of a row", self.mlp.n_features())?;
+        let scores = py.detach(|| self.mlp.forward(features, n_threads))?;
         Ok(scores.into_pyarray(py))
     }
 }

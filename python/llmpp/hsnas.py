@@ -1,4 +1,4 @@
-"""HS-NAS: evolutionary search that starts on one predictor and ends on another (arXiv 2310.16712)."""
+"""The search: exact where every feature vector can be scored, else HS-NAS's evolution (arXiv 2310.16712)."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,14 +9,19 @@ from typing import Any
 
 from llmpp.constraints import check_constraints
 from llmpp.errors import InputError
-from llmpp.evolution import EvolutionSettings, Phase, Run, encoding_of, name_of
+from llmpp.evolution import EvolutionSettings, Run
+from llmpp.exact import ExactRun, ExactSettings
+from llmpp.frontier import Frontier
+from llmpp.phase import Phase, encoding_of, name_of
 from llmpp.predictor import MlpPredictor, Predictor, load_latency, load_predictor
 from llmpp.ranges import LARGEST_SEED, integer, share
+from llmpp.record import Record
 from llmpp.result import Iteration, SearchResult
 from llmpp.run import RunDirectory
+from llmpp.strategy import Situation, choose
 from llmpp.task import Task, load_task
 
-__all__ = ["EvolutionSettings", "search"]
+__all__ = ["EvolutionSettings", "frontier", "search"]
 
 
 def search(
@@ -24,10 +29,14 @@ def search(
     hardware: str | Path | Predictor | None = None,
     constraints: Mapping[str, float] | None = None,
     *,
+    strategy: str = "auto",
     seed: int = 0,
     initial: str | Path | Predictor = "distilled",
     baseline: str | Path | Predictor | None = None,
     switch: float = 0.5,
+    n_proposals: int = 200,
+    max_vectors: int = 20_000_000,
+    keep: bool = False,
     n_threads: int = 1,
     callbacks: Iterable[Callable[[Iteration], object]] = (),
     progress: bool = False,
@@ -42,11 +51,19 @@ def search(
             `llmpp fit-latency` wrote, or any object whose `predict` returns ms. None: latency is unknown.
         constraints: Upper bounds, any of `latency_ms`, `gflops` (FLOPs / 1e9 of one forward pass, output
             projection included) and `params_m` (parameters / 1e6 without embeddings).
+        strategy: 'exact' scores every vector of averaged features, so that the best found is the best;
+            'evolution' samples. 'auto' is exact where that takes seconds, says in `notes` what it chose and
+            why, and is evolution with a baseline, or with a field of `EvolutionSettings`.
         seed: Seed of all random choices, in 0..2^64-1. One seed gives one result, for any `n_threads`.
         initial: The predictor that the search starts on: 'distilled' for the student that ships with the
             task, a weights file, or any object with `predict(architectures) -> scores`.
         baseline: The predictor that the search ends on; None to stay with `initial`.
-        switch: The share of iterations before the baseline takes over, in [0, 1].
+        switch: The share of iterations before the baseline takes over, in [0, 1]. Evolution only.
+        n_proposals: How many architectures an exact search proposes to a baseline: the best under `initial`
+            in each of ten equal parts of the front's range of latencies.
+        max_vectors: Feature vectors that are listed at most; each takes 8 bytes of memory.
+        keep: Whether an exact search reads and keeps all scores in the user's cache directory (4 bytes for
+            each feature vector and network), so that further searches take milliseconds.
         n_threads: Threads for the inference of MLPs.
         callbacks: Called after each iteration with its `Iteration`.
         progress: Show a progress bar on stderr.
@@ -56,8 +73,9 @@ def search(
             n_children, mutation_prob, max_draws.
 
     Returns:
-        The result. Its status is 'infeasible' if no candidate within the constraints was found, and
-        'interrupted' if Ctrl-C ended the search early; then it holds what was found until then.
+        The result. Its status is 'optimal' if no architecture within the constraints has a better score,
+        'infeasible' if none was found (in an exact search: if there is none), and 'interrupted' if Ctrl-C
+        ended the search early; then it holds what was found until then.
 
     Raises:
         InputError: If a name, bound, setting or file cannot be used.
@@ -67,16 +85,27 @@ def search(
     Example:
         >>> result = search("wmt14.en-de", "titan-xp", {"latency_ms": 150})
         >>> result.status, result.best.latency_ms <= 150
-        ('budget', True)
+        ('optimal', True)
     """
     task = load_task(task)
     settings = _settings(evolution)
     seed, n_threads = integer("seed", seed, 0, LARGEST_SEED), integer("n_threads", n_threads, 1, 1024)
+    n_proposals = integer("n_proposals", n_proposals, 1, 10**6)
+    max_vectors = integer("max_vectors", max_vectors, 1, 2**32 - 1)
     share("switch", switch)
     callbacks = _callables(callbacks)
     latency = _resolve(hardware, task, load_latency, "hardware")
     bounds = check_constraints(constraints, has_hardware=latency is not None)
     phases, notes = _plan(task, initial, baseline, switch, settings.n_iterations)
+    situation = Situation(
+        space=task.space,
+        phases=phases,
+        latency=latency,
+        max_vectors=max_vectors,
+        has_evolution_settings=bool(evolution),
+    )
+    strategy, reason = choose(strategy, situation)
+    notes += [reason] if reason else []
     notes += [
         note for part in (latency, *(p.predictor for p in phases)) for note in getattr(part, "notes", ())
     ]
@@ -87,26 +116,52 @@ def search(
                 "task": task.name,
                 "hardware": None if latency is None else name_of(latency),
                 "constraints": bounds,
+                "strategy": strategy,
                 "seed": seed,
                 "switch": switch,
+                "n_proposals": n_proposals,
                 "n_threads": n_threads,
                 "predictors": [phase.name for phase in phases],
                 "evolution": asdict(settings),
                 "notes": notes,
             }
         )
-    run = Run(
-        task=task,
-        latency=latency,
-        bounds=bounds,
-        phases=phases,
-        settings=settings,
-        seed=seed,
-        n_threads=n_threads,
-        directory=directory,
-    )
+    record = Record(task, phases, directory)
+    run: ExactRun | Run
+    if strategy == "exact":
+        exact = ExactSettings(n_proposals=n_proposals, keep=keep, n_threads=n_threads)
+        run = ExactRun(record, latency=latency, bounds=bounds, settings=exact)
+    else:
+        run = Run(record, latency=latency, bounds=bounds, settings=settings, seed=seed, n_threads=n_threads)
     with _progress_bar(settings.n_iterations, enabled=progress) as advance:
-        return run.finish(run.status([*callbacks, advance]), notes)
+        return run.search([*callbacks, advance], notes)
+
+
+def frontier(
+    task: str | Path | Task, hardware: str | Path | Predictor | None = None, **options: Any
+) -> Frontier:
+    """Answers every latency constraint at once: the best score for each latency that there is.
+
+    Args:
+        task: As in `search`.
+        hardware: As in `search`; None for the best score for each number of FLOPs.
+        **options: Further arguments of `search`: constraints, initial, max_vectors, keep, n_threads.
+
+    Returns:
+        The curve from the smallest latency to that of the best score, as a frame and as a plot.
+
+    Raises:
+        InputError: If exact search is not possible, or an argument cannot be used.
+        PredictorError: If a predictor fails.
+
+    Example:
+        >>> curve = frontier("wmt14.en-de", "titan-xp")
+        >>> curve.best(150).latency_ms <= 150
+        True
+    """
+    result = search(task, hardware, **{**options, "strategy": "exact", "baseline": None})
+    measure = "gflops" if hardware is None else "latency_ms"
+    return Frontier(load_task(task).name, measure, tuple(result.pareto_front()), result.notes)
 
 
 def _settings(evolution: Mapping[str, Any]) -> EvolutionSettings:

@@ -1,6 +1,6 @@
 """What a search found."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -8,13 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp.architecture import Architecture
+from llmpp.errors import InputError, unknown
 from llmpp.space import SearchSpace
 
 if TYPE_CHECKING:
     import polars as pl
 
-#: How a search ended: all its iterations done, nothing feasible found, or stopped by the user.
-Status: TypeAlias = Literal["budget", "infeasible", "interrupted"]
+#: How a search ended: with the proven optimum, with all its iterations done, with nothing feasible, or
+#: stopped by the user.
+Status: TypeAlias = Literal["optimal", "budget", "infeasible", "interrupted"]
+#: How a search goes about it.
+Strategy: TypeAlias = Literal["exact", "evolution"]
 
 MEASURES = ("latency_ms", "gflops", "params_m")
 
@@ -92,15 +96,20 @@ class SearchResult:
     """What a search found, and how.
 
     Attributes:
-        status: 'budget', 'infeasible' or 'interrupted'.
+        status: 'optimal', 'budget', 'infeasible' or 'interrupted'.
+        strategy: 'exact' or 'evolution'.
         best: The best feasible candidate under the last predictor, or None.
-        reachable: If infeasible, the smallest value of each measure that was seen; else None.
+        n_ties: If optimal, how many feature vectors have the best score, that of `best` included; else None.
+        n_architectures: If optimal, how many architectures have one of those feature vectors; else None.
+        reachable: If infeasible, the smallest value of each measure: of the whole space in an exact search,
+            of what was seen in an evolution. Else None.
         history: One record per iteration.
         notes: What a user should know about how the figures came about.
         run_dir: Where the run was written, or None.
     """
 
     status: Status
+    strategy: Strategy
     best: Candidate | None
     reachable: dict[str, float] | None
     history: list[Iteration]
@@ -109,25 +118,47 @@ class SearchResult:
     _space: SearchSpace
     _predictors: tuple[str, ...]
     _scored: Scored
+    n_ties: int | None = None
+    n_architectures: int | None = None
+    #: What is on the exact front of score against latency and FLOPs, found when it is asked for.
+    _wide_front: Callable[[], Scored] | None = None
 
-    def pareto_front(self) -> list[Candidate]:
-        """Lists the candidates of the last predictor that no other beats in both score and latency.
+    def pareto_front(self, *measures: str) -> list[Candidate]:
+        """Lists the candidates of the last predictor that no other beats in score and in every measure.
 
-        Without hardware, GFLOPs take the place of latency. Sorted from the smallest to the largest.
+        If the search is optimal, no architecture within the constraints beats them, candidate or not.
+
+        Args:
+            *measures: What score is weighed against; by default `latency_ms`, without hardware `gflops`. An
+                optimal search answers that and ('latency_ms', 'gflops'), others any of the measures.
+
+        Returns:
+            The front, sorted by the first measure. Of equals the first found.
+
+        Raises:
+            InputError: If a measure is unknown, or an exact front is not kept for it.
         """
-        positions = self._scored.last_phase()
-        measure = "latency_ms" if "latency_ms" in self._scored.measures else "gflops"
-        costs, scores = self._scored.measures[measure][positions], self._scored.scores[positions]
-        order = np.lexsort((positions, -scores, costs))
-        best_before = np.concatenate(([-np.inf], np.maximum.accumulate(scores[order])[:-1]))[: len(order)]
-        return candidates(self._space, self._scored, positions[order[scores[order] > best_before]])
+        default = ("latency_ms",) if "latency_ms" in self._scored.measures else ("gflops",)
+        names = measures or default
+        for name in names:
+            if name not in self._scored.measures:
+                raise unknown("measure", name, list(self._scored.measures))
+        if self._wide_front is not None and names != default:
+            if set(names) != {"latency_ms", "gflops"}:
+                raise InputError(
+                    f"an exact front is of score against {default[0]} or (latency_ms, gflops), not {names}"
+                )
+            front = self._wide_front()
+            return candidates(self._space, front, np.argsort(front.measures[names[0]], kind="stable"))
+        return candidates(self._space, self._scored, front_positions(self._scored, *names))
 
     def to_frame(self) -> "pl.DataFrame":
         """Returns every candidate scored, in order, with its figures, as a polars frame.
 
         Columns: iteration, predictor, score, latency_ms (null without hardware), gflops, params_m,
-        is_feasible, and the fields of `Architecture`. Candidates beyond the bounds are not scored, so
-        they are not in the frame, and is_feasible holds throughout.
+        is_feasible, is_on_front, and the fields of `Architecture`. Candidates beyond the bounds are not
+        scored, so they are not in the frame, and is_feasible holds throughout. Of an exact search the frame
+        holds the front and the best 1,000, not every feature vector.
         """
         return frame(self._space, self._predictors, self._scored)
 
@@ -135,11 +166,14 @@ class SearchResult:
         """Returns the outcome (not every candidate) as plain values, ready for JSON."""
         return {
             "status": self.status,
+            "strategy": self.strategy,
             "best": self.best.to_dict() if self.best else None,
+            "n_ties": self.n_ties,
+            "n_architectures": self.n_architectures,
             "reachable": self.reachable,
             "notes": list(self.notes),
             "run_dir": self.run_dir,
-            "n_evaluations": len(self._scored.scores),
+            "n_evaluations": sum(iteration.n_evaluations for iteration in self.history),
             "seconds": sum(iteration.seconds for iteration in self.history),
         }
 
@@ -156,6 +190,22 @@ def candidates(space: SearchSpace, scored: Scored, positions: NDArray[np.intp]) 
     return [Candidate(*row) for row in zip(*columns, strict=True)]
 
 
+def front_positions(scored: Scored, *measures: str) -> NDArray[np.intp]:
+    """Positions of the last predictor's candidates that no other beats in score and in every measure."""
+    positions = scored.last_phase()
+    # As columns in which smaller is better; of equals the first found comes first.
+    costs = [scored.measures[name][positions] for name in measures]
+    columns = np.stack([*costs, -scored.scores[positions].astype(np.float64)], axis=1)
+    _, first = np.unique(columns, axis=0, return_index=True)
+    columns, positions = columns[first], positions[first]
+    if len(measures) == 1:
+        best_before = np.minimum.accumulate(np.concatenate(([np.inf], columns[:-1, 1])))[: len(columns)]
+        return positions[columns[:, 1] < best_before]
+    return positions[
+        [not np.any(np.all(columns <= row, axis=1) & np.any(columns < row, axis=1)) for row in columns]
+    ]
+
+
 def best_candidate(space: SearchSpace, scored: Scored) -> Candidate | None:
     """The best candidate of the last predictor, the earliest of equals; None if nothing was scored."""
     positions = scored.last_phase()
@@ -169,6 +219,8 @@ def frame(space: SearchSpace, predictors: tuple[str, ...], scored: Scored) -> "p
     import polars as pl
 
     n = len(scored.scores)
+    on_front = np.zeros(n, dtype=bool)
+    on_front[front_positions(scored, "latency_ms" if "latency_ms" in scored.measures else "gflops")] = True
     names = pl.Series("predictor", [predictors[phase] for phase in scored.phases], dtype=pl.String)
     measures = [pl.Series(name, scored.measures.get(name, [None] * n), dtype=pl.Float64) for name in MEASURES]
     architectures = [architecture.to_dict() for architecture in space.architectures(scored.genomes)]
@@ -183,5 +235,6 @@ def frame(space: SearchSpace, predictors: tuple[str, ...], scored: Scored) -> "p
             pl.Series("score", scored.scores.astype(np.float64)),
             *measures,
             pl.Series("is_feasible", [True] * n, dtype=pl.Boolean),
+            pl.Series("is_on_front", on_front),
         ]
     ).hstack(pl.DataFrame(architectures, schema=schema))

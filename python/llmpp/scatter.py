@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from llmpp.errors import InputError, require
+from llmpp.errors import require
+from llmpp.figure import save_figure
 from llmpp.marking import Row
 from llmpp.report_card import ReportCard
 
@@ -30,19 +31,7 @@ def draw(card: ReportCard, path_stem: str | Path) -> tuple[Path, Path]:
         InputError: If they cannot be written.
         MissingExtraError: If matplotlib is not installed.
     """
-    matplotlib = require("matplotlib", "plot")
-    figure = _figure(card)
-    stem = Path(path_stem)
-    files = (stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg"))
-    # No date and fixed ids: the same card makes the same bytes.
-    with matplotlib.rc_context({"svg.hashsalt": "llmpp"}):
-        try:
-            stem.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(files[0], dpi=150, metadata={"Software": None})
-            figure.savefig(files[1], metadata={"Date": None})
-        except OSError as error:
-            raise InputError(f"cannot write {files[0]} and {files[1]}: {error}") from error
-    return files
+    return save_figure(_figure(card), path_stem)
 
 
 def _figure(card: ReportCard) -> Any:

@@ -74,6 +74,24 @@ class SearchSpace:
         """The number of distinct architectures, exactly."""
         return self.core.n_architectures()
 
+    @cached_property
+    def n_feature_vectors(self) -> int:
+        """The number of distinct vectors of averaged features, exactly; counted without listing them.
+
+        Raises:
+            SpaceError: If not even the sums over the layers of one hyperparameter can be listed.
+        """
+        return _core.Grid.count(self.core)
+
+    @cached_property
+    def grid(self) -> _core.Grid:
+        """Every vector of averaged features, for exact search.
+
+        Raises:
+            SpaceError: If there are 2^32 of them or more.
+        """
+        return _core.Grid(self.core, 2**32 - 1)
+
     @property
     def largest(self) -> dict[str, int]:
         """The largest option of each hyperparameter, which features are divided by."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,15 @@ def load_task(task: "str | Path | Task") -> Task:
     names = task_names()
     if str(task) not in names and not is_file(task):
         raise unknown("task", task, [*names, "or the path of a task's JSON file"])
-    path = asset("tasks", f"{task}.json") if str(task) in names else Path(task)
+    return _built_in(str(task)) if str(task) in names else _read(Path(task))
+
+
+@cache
+def _built_in(name: str) -> Task:
+    return _read(asset("tasks", f"{name}.json"))
+
+
+def _read(path: Path) -> Task:
     try:
         return Task.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:

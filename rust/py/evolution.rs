@@ -22,7 +22,7 @@ type ScoredArrays<'py> = (
 type EncodedMlp<'py> = (Bound<'py, Mlp>, String);
 
 fn bind<'a>((mlp, encoding): &'a EncodedMlp<'_>, space: &space::Space) -> PyResult<Scorer<'a>> {
-    Ok(Scorer::new(&mlp.get().0, parse_encoding(encoding)?, space)?)
+    Ok(Scorer::new(&mlp.get().mlp, parse_encoding(encoding)?, space)?)
 }
 
 #[pyclass(module = "llmpp._core")]

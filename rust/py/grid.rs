@@ -100,7 +100,7 @@ impl Grid {
             return Err(ShapeError::new_err(message));
         }
         let (wanted, out) = (wanted.as_slice()?, out.as_slice_mut()?);
-        let sweep = Sweep::new(&mlp.0, &self.0)?;
+        let sweep = Sweep::new(&mlp.mlp, &self.0)?;
         Ok(py.detach(|| sweep.fill(first, wanted, out, n_threads))?)
     }
 

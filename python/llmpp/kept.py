@@ -1,0 +1,67 @@
+"""Whole columns of numbers, one per feature vector, kept in the user's cache directory.
+
+A column is a `.npy` file that later searches map into memory. Its name is the hash of all that it depends on:
+the space, the network's weights, and the instruction set, on which the last bits of a score depend.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmpp import _core
+from llmpp.predictor import MlpPredictor
+from llmpp.space import SearchSpace
+
+#: Changes whenever feature vectors are numbered or scored in another way.
+COLUMN_SCHEMA = "llmpp.column/1"
+
+#: Feature vectors that are scored again before a kept column is believed.
+_N_CHECKED = 128
+
+
+def folder() -> Path:
+    """Where columns are kept; it may be removed at any time."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("llmpp") / "columns"
+
+
+def read_column(space: SearchSpace, predictor: MlpPredictor) -> NDArray[np.float32] | None:
+    """Maps a kept column `(n_rows, n_columns)` into memory; None if there is none that is whole and right."""
+    try:
+        column = np.load(_path(space, predictor), mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    is_whole = column.shape == space.grid.shape and column.dtype == np.float32 and column.flags.c_contiguous
+    return column if is_whole and _is_right(space, predictor, column) else None
+
+
+def keep_column(space: SearchSpace, predictor: MlpPredictor, column: NDArray[np.float32]) -> str | None:
+    """Keeps a column. Returns what to tell the user if it cannot be kept."""
+    path = _path(space, predictor)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.save(file, column, allow_pickle=False)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        return f"the scores of `{predictor.name}` could not be kept in {path.parent}: {error}"
+    return None
+
+
+def _path(space: SearchSpace, predictor: MlpPredictor) -> Path:
+    options = {name: list(values) for name, values in space.options.items()}
+    depends_on = json.dumps([COLUMN_SCHEMA, options, _core.kernel()])
+    return folder() / f"{hashlib.sha256(depends_on.encode() + predictor.mlp.safetensors).hexdigest()}.npy"
+
+
+def _is_right(space: SearchSpace, predictor: MlpPredictor, column: NDArray[np.float32]) -> bool:
+    numbers = np.linspace(0, column.size - 1, _N_CHECKED).astype(np.uint64)
+    features = space.core.encode(space.grid.genomes(numbers), "averaged")
+    return np.array_equal(column.reshape(-1)[numbers], predictor.mlp.forward(features))

@@ -1,0 +1,84 @@
+"""What a search has done so far, in memory and in its run directory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmpp.errors import PredictorError
+from llmpp.phase import Phase, ask, name_of
+from llmpp.predictor import Predictor
+from llmpp.result import Iteration, Scored, SearchResult, best_candidate
+from llmpp.run import RunDirectory
+from llmpp.task import Task
+
+
+class Record:
+    """The history of one search, and what becomes of it.
+
+    Attributes:
+        history: One entry per iteration.
+    """
+
+    def __init__(self, task: Task, phases: Sequence[Phase], directory: RunDirectory | None) -> None:
+        self.task = task
+        self.phases = phases
+        self.directory = directory
+        self.history: list[Iteration] = []
+
+    def predict(self, predictor: Predictor, genomes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Asks a predictor for one finite number per genome.
+
+        Raises:
+            PredictorError: If it fails to give them.
+        """
+        try:
+            return ask(predictor, self.task.space.architectures(genomes))
+        except PredictorError as error:
+            who = f"the predictor `{name_of(predictor)}`"
+            raise PredictorError(self.place(who, str(error))) from error.__cause__
+
+    def place(self, who: str, what: str) -> str:
+        """Says who failed, when, and what is kept."""
+        kept = f"; what was scored before is in {self.directory.path}" if self.directory else ""
+        return f"{who}, in iteration {len(self.history)}, {what}{kept}"
+
+    def save(self, scored: Scored) -> None:
+        """Writes candidates and history, where there is a run directory."""
+        if self.directory:
+            self.directory.write_progress(self.task.space, self._names(), scored, self.history)
+            predictors = {phase.name: phase.predictor for phase in self.phases}
+            usages = {name: getattr(predictor, "usage", None) for name, predictor in predictors.items()}
+            if spent := {name: usage.to_dict() for name, usage in usages.items() if usage is not None}:
+                self.directory.write_usage(spent)
+
+    def finish(self, scored: Scored, *, notes: Sequence[str], **outcome: Any) -> SearchResult:
+        """Builds the result, and writes it where there is a run directory.
+
+        Args:
+            scored: Every score that the result holds.
+            notes: What a user should know.
+            **outcome: Further fields of `SearchResult`: status, strategy, and what they bring along.
+        """
+        last = self.phases[int(scored.phases.max(initial=0))]
+        if len(scored.scores) and last is not self.phases[-1]:
+            never = f"`{self.phases[-1].name}` never scored: `best` and the front are by `{last.name}`"
+            notes = [*notes, never]
+        result = SearchResult(
+            best=best_candidate(self.task.space, scored),
+            history=self.history,
+            notes=tuple(notes),
+            run_dir=str(self.directory.path) if self.directory else None,
+            _space=self.task.space,
+            _predictors=self._names(),
+            _scored=scored,
+            **outcome,
+        )
+        self.save(scored)
+        if self.directory:
+            self.directory.write_result(result)
+        return result
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(phase.name for phase in self.phases)
