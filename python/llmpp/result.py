@@ -1,7 +1,7 @@
 """What a search found."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -121,7 +121,7 @@ class SearchResult:
     n_ties: int | None = None
     n_architectures: int | None = None
     #: What is on the exact front of score against latency and FLOPs, found when it is asked for.
-    _wide_front: Callable[[], Scored] | None = None
+    _wide_front: Callable[[], Scored] | None = field(default=None, repr=False)
 
     def pareto_front(self, *measures: str) -> list[Candidate]:
         """Lists the candidates of the last predictor that no other beats in score and in every measure.

@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 for verb in (
     searching.search,
+    searching.frontier,
     searching.cost,
     asking.predict,
     asking.label,

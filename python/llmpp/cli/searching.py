@@ -1,5 +1,6 @@
-"""The verbs `search` and `cost`."""
+"""The verbs `search`, `frontier` and `cost`."""
 
+import json
 import sys
 import time
 from dataclasses import asdict
@@ -14,10 +15,22 @@ from llmpp.architecture import read_architectures
 from llmpp.cli.console import DONE, INFEASIBLE, INTERRUPTED, out, plain, print_json
 from llmpp.cli.options import Json, NoSeed, Seed, TaskName
 from llmpp.errors import InputError
+from llmpp.frontier import Frontier
 from llmpp.predictor import load_latency
 from llmpp.result import MEASURES, Candidate, SearchResult
 from llmpp.task import cost as cost_of
 from llmpp.task import is_file
+from llmpp.text import replace_text
+
+Threads = Annotated[
+    int, typer.Option("--n-threads", help="Threads for inference; the result does not depend on them.")
+]
+MaxVectors = Annotated[
+    int, typer.Option("--max-vectors", help="Feature vectors that an exact search lists at most.")
+]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Keep all scores of an exact search, so that the next is instant.")
+]
 
 
 def search(
@@ -39,48 +52,75 @@ def search(
         str | None, typer.Option(help="Weights file of the predictor that the search ends on.")
     ] = None,
     switch: Annotated[float, typer.Option(help="Share of iterations before the baseline takes over.")] = 0.5,
+    strategy: Annotated[
+        str, typer.Option(help="'exact', 'evolution', or 'auto' for exact search where it takes seconds.")
+    ] = "auto",
+    n_proposals: Annotated[
+        int, typer.Option(help="Architectures that an exact search proposes to a baseline.")
+    ] = 200,
+    max_vectors: MaxVectors = 20_000_000,
+    keep: Keep = False,
     seed: Seed = 0,
-    n_iterations: Annotated[int, typer.Option(help="Populations scored.")] = 30,
-    n_population: Annotated[int, typer.Option(help="Members of the first population.")] = 125,
-    n_parents: Annotated[int, typer.Option(help="Best members kept.")] = 25,
-    n_mutants: Annotated[int, typer.Option(help="Mutants in each further population.")] = 50,
-    n_children: Annotated[int, typer.Option(help="Children of two parents in each further population.")] = 50,
-    mutation_prob: Annotated[float, typer.Option(help="Probability that a mutant's gene is redrawn.")] = 0.3,
-    max_draws: Annotated[int, typer.Option(help="Draws per place of a population.")] = 20,
-    n_threads: Annotated[
-        int, typer.Option(help="Threads for inference; the result does not depend on them.")
-    ] = 1,
+    n_iterations: Annotated[int | None, typer.Option(help="Populations scored. (default 30)")] = None,
+    n_population: Annotated[
+        int | None, typer.Option(help="Members of the first population. (default 125)")
+    ] = None,
+    n_parents: Annotated[int | None, typer.Option(help="Best members kept. (default 25)")] = None,
+    n_mutants: Annotated[
+        int | None, typer.Option(help="Mutants in each further population. (default 50)")
+    ] = None,
+    n_children: Annotated[
+        int | None, typer.Option(help="Children of two parents in each further population. (default 50)")
+    ] = None,
+    mutation_prob: Annotated[
+        float | None, typer.Option(help="Probability that a mutant's gene is redrawn. (default 0.3)")
+    ] = None,
+    max_draws: Annotated[
+        int | None, typer.Option(help="Draws per place of a population. (default 20)")
+    ] = None,
+    n_threads: Threads = 1,
     run_dir: Annotated[
         Path | None, typer.Option(help="New directory for all that was done; runs/TASK-TIME by default.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the architecture with the best predicted quality within bounds."""
-    bounds = {"latency_ms": latency_ms, "gflops": gflops, "params_m": params_m}
+    evolution = {
+        "n_iterations": n_iterations,
+        "n_population": n_population,
+        "n_parents": n_parents,
+        "n_mutants": n_mutants,
+        "n_children": n_children,
+        "mutation_prob": mutation_prob,
+        "max_draws": max_draws,
+    }
     result = hsnas.search(
         task,
         hardware,
-        {name: bound for name, bound in bounds.items() if bound is not None},
+        _given(latency_ms=latency_ms, gflops=gflops, params_m=params_m),
+        strategy=strategy,
         seed=seed,
         initial=initial,
         baseline=baseline,
         switch=switch,
+        n_proposals=n_proposals,
+        max_vectors=max_vectors,
+        keep=keep,
         n_threads=n_threads,
         progress=sys.stderr.isatty(),
         run_dir=run_dir or _fresh_run_dir(task),
-        n_iterations=n_iterations,
-        n_population=n_population,
-        n_parents=n_parents,
-        n_mutants=n_mutants,
-        n_children=n_children,
-        mutation_prob=mutation_prob,
-        max_draws=max_draws,
+        **_given(**evolution),
     )
     if as_json:
         print_json(result.to_dict())
     else:
         _print_result(result)
     raise typer.Exit({"infeasible": INFEASIBLE, "interrupted": INTERRUPTED}.get(result.status, DONE))
+
+
+def _given(**values: float | None) -> dict[str, Any]:
+    """Those of some options that were set."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _fresh_run_dir(task: str) -> Path:
@@ -97,12 +137,16 @@ def _print_result(result: SearchResult) -> None:
     if result.best:
         out.print(_candidate_table(result.best))
     elif result.reachable:
-        out.print("infeasible: no architecture within the bounds was found. The smallest values seen:")
+        what = {"exact": "no architecture is", "evolution": "none was found"}[result.strategy]
+        out.print(f"infeasible: {what} within the bounds. The smallest values that were seen:")
         for name, value in result.reachable.items():
             out.print(f"  {name} {value:.4g}")
     n_evaluations = sum(iteration.n_evaluations for iteration in result.history)
     seconds = sum(iteration.seconds for iteration in result.history)
-    out.print(f"status {result.status}: {n_evaluations} architectures scored in {seconds:.3f} s")
+    what = "feature vectors" if result.strategy == "exact" else "architectures"
+    out.print(f"status {result.status}: {n_evaluations:,} {what} scored in {seconds:.3f} s")
+    if result.n_ties:
+        out.print(f"{result.n_architectures:,} architectures have the best score, and none a better one")
     out.print(f"run directory: {plain(str(result.run_dir))}", soft_wrap=True)
 
 
@@ -115,6 +159,74 @@ def _candidate_table(candidate: Candidate) -> Table:
     for name, value in candidate.architecture.to_dict().items():
         table.add_row(name, str(value))
     return table
+
+
+def frontier(
+    task: TaskName,
+    hardware: Annotated[
+        str | None, typer.Option(help="A hardware of `llmpp tasks`, or a file of `llmpp fit-latency`.")
+    ] = None,
+    initial: Annotated[
+        str, typer.Option(help="'distilled', or a weights file of a predictor of quality.")
+    ] = "distilled",
+    gflops: Annotated[float | None, typer.Option(help="Upper bound of FLOPs / 1e9.")] = None,
+    params_m: Annotated[float | None, typer.Option(help="Upper bound of parameters / 1e6.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the curve as .parquet or .json.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curve into PLOT.png and PLOT.svg.")] = None,
+    max_vectors: MaxVectors = 20_000_000,
+    keep: Keep = False,
+    n_threads: Threads = 1,
+    _seed: NoSeed = 0,
+    as_json: Json = False,
+) -> None:
+    """Find the best predicted score for every latency at once, exactly."""
+    curve = hsnas.frontier(
+        task,
+        hardware,
+        constraints=_given(gflops=gflops, params_m=params_m),
+        initial=initial,
+        max_vectors=max_vectors,
+        keep=keep,
+        n_threads=n_threads,
+        progress=sys.stderr.isatty(),
+    )
+    if output:
+        _write_frontier(curve, output)
+    files = curve.plot(plot) if plot else ()
+    if as_json:
+        print_json(curve.to_dict())
+    else:
+        _print_frontier(curve, [*([output] if output else []), *files])
+    raise typer.Exit(DONE if curve.candidates else INFEASIBLE)
+
+
+def _write_frontier(curve: Frontier, path: Path) -> None:
+    if path.suffix not in (".parquet", ".json"):
+        raise InputError(f"the curve is written as .parquet or .json, got {path}")
+    try:
+        if path.suffix == ".parquet":
+            curve.to_frame().write_parquet(path)
+        else:
+            replace_text(path, json.dumps(curve.to_dict(), indent=2) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error}") from error
+
+
+def _print_frontier(curve: Frontier, files: list[Path]) -> None:
+    for note in curve.notes:
+        out.print(f"note: {plain(note)}", soft_wrap=True)
+    table = Table(curve.measure, "best score", "gflops", "params_m", "decoder layers")
+    # About as many rows as fit a screen; files and --json have all of them.
+    step = max(1, len(curve.candidates) // 20)
+    for candidate in [*curve.candidates[:-1:step], *curve.candidates[-1:]]:
+        figures = (getattr(candidate, curve.measure), candidate.score, candidate.gflops, candidate.params_m)
+        table.add_row(*(f"{figure:.3f}" for figure in figures), str(candidate.architecture.decoder_layers))
+    out.print(table)
+    out.print(f"{len(curve.candidates):,} points: nothing else scores more for as little {curve.measure}")
+    for path in files:
+        out.print(f"written: {plain(str(path))}", soft_wrap=True)
 
 
 def cost(
