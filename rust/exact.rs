@@ -31,6 +31,9 @@ struct Limits {
     floor: Floor,
 }
 
+/// Points that are gathered before those that others beat are dropped.
+const PART: usize = 1 << 17;
+
 /// How many feature vectors share the best score, and how many architectures have one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ties {
@@ -70,13 +73,12 @@ impl<'a> Exact<'a> {
     /// When there is not one score per cell.
     pub fn new(measures: &'a Measures<'a>, scores: &'a [f32], bounds: Bounds) -> Result<Self> {
         expect_size("scores of a grid", measures.grid().len(), scores.len())?;
-        let limits = |row| Limits {
-            row,
-            score: extreme(measures.grid().row_of(scores, row), UNWANTED, f32::max),
-            floor: measures.floor(row),
+        let limits = |row| {
+            let floor = measures.floor(row);
+            let score = || extreme(measures.grid().row_of(scores, row), UNWANTED, f32::max);
+            floor.may_keep(&bounds).then(|| Limits { row, score: score(), floor })
         };
-        let rows = (0..measures.grid().rows().len()).map(limits);
-        let mut rows: Vec<Limits> = rows.filter(|limits| limits.floor.may_keep(&bounds)).collect();
+        let mut rows: Vec<Limits> = (0..measures.grid().rows().len()).filter_map(limits).collect();
         rows.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
         Ok(Self { measures, scores, bounds, rows })
     }
@@ -118,10 +120,17 @@ impl<'a> Exact<'a> {
             measures: [self.measures.expense(cell), self.measures.costs(cell)[0]],
             index: cell.index,
         };
-        // The front of all is that of the rows' own fronts.
-        let of_row = |row: &Limits| nondominated(self.feasible(row).map(point).collect());
-        let points = nondominated(self.rows.iter().flat_map(of_row).collect());
-        points.into_iter().map(|point| point.index).collect()
+        // The front of all is that of the fronts of parts, which take less memory.
+        let mut points = Vec::new();
+        let mut n_enough = PART;
+        for row in &self.rows {
+            points.extend(self.feasible(row).map(point));
+            if points.len() >= n_enough {
+                points = nondominated(points);
+                n_enough = 2 * points.len() + PART;
+            }
+        }
+        nondominated(points).into_iter().map(|point| point.index).collect()
     }
 
     /// At most `n` feasible cells along the front: its range of measures is cut into `n_slices` equal parts, of

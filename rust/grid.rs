@@ -67,33 +67,79 @@ impl Half {
 
     /// The product of groups.
     fn of(space: &Space, sums: &[Option<Sums>], groups: &[Vec<usize>]) -> Self {
-        let mut half = Self { members: Vec::new(), totals: Vec::new(), ways: vec![1], features: Vec::new() };
+        let mut half = Self::one();
         for group in groups {
-            half = half.times(group, &vectors_of(space, sums, group));
+            half = half.times(&Self::of_group(space, sums, group));
         }
-        for vector in 0..half.len() {
-            let totals = half.totals(vector).to_vec();
-            half.features.extend(features_of(space, &half.members, &totals));
-        }
+        half.features = half.scaled(space);
         half
     }
 
-    /// This half's vectors, each joined with every vector of one more group.
-    fn times(&self, group: &[usize], vectors: &[(Vec<u64>, u128)]) -> Self {
+    /// One vector of no hyperparameter.
+    fn one() -> Self {
+        Self { members: Vec::new(), totals: Vec::new(), ways: vec![1], features: Vec::new() }
+    }
+
+    /// The vectors of a layer count and what it counts, or of another plain hyperparameter.
+    fn of_group(space: &Space, sums: &[Option<Sums>], group: &[usize]) -> Self {
+        let mut all = Self { members: group.to_vec(), ways: Vec::new(), ..Self::one() };
+        for &option in group.first().map_or(&[][..], |&head| space.hyperparameters()[head].options()) {
+            let mut at_depth =
+                Self { members: group[..1].to_vec(), totals: vec![option.into()], ..Self::one() };
+            for (&member, sums) in group.iter().filter_map(|member| Some((member, sums[*member].as_ref()?))) {
+                let (totals, ways) = sums.of(option as usize).iter().unzip();
+                at_depth =
+                    at_depth.times(&Self { members: vec![member], totals, ways, features: Vec::new() });
+            }
+            all.totals.extend(at_depth.totals);
+            all.ways.extend(at_depth.ways);
+        }
+        all
+    }
+
+    /// This half's vectors, each joined with every vector of another one.
+    fn times(&self, other: &Self) -> Self {
         let mut product = Self {
-            members: [&self.members, group].concat(),
-            totals: Vec::new(),
-            ways: Vec::new(),
+            members: [&self.members[..], &other.members].concat(),
+            totals: Vec::with_capacity(self.len() * other.len() * (self.members.len() + other.members.len())),
+            ways: Vec::with_capacity(self.len() * other.len()),
             features: Vec::new(),
         };
-        for vector in 0..self.len() {
-            for (totals, ways) in vectors {
-                product.totals.extend(self.totals(vector).iter().chain(totals));
-                product.ways.push(self.ways[vector].saturating_mul(*ways));
+        for (first, &ways) in self.ways.iter().enumerate() {
+            for (second, &more) in other.ways.iter().enumerate() {
+                product.totals.extend_from_slice(self.totals(first));
+                product.totals.extend_from_slice(other.totals(second));
+                product.ways.push(ways.saturating_mul(more));
             }
         }
         product
     }
+
+    /// The position among the members of the layer count of each one, where it has layers.
+    fn depths(&self, space: &Space) -> Vec<Option<usize>> {
+        let position = |depth| self.members.iter().position(|&other| other == depth);
+        self.members.iter().map(|&member| space.depth_of(member).and_then(position)).collect()
+    }
+
+    /// The features of all vectors.
+    #[expect(clippy::cast_precision_loss, reason = "sums of at most 2^10 values below 2^32 are exact")]
+    fn scaled(&self, space: &Space) -> Vec<f32> {
+        let depths = self.depths(space);
+        let largest: Vec<u32> =
+            self.members.iter().map(|&member| space.hyperparameters()[member].largest()).collect();
+        let mut features = Vec::with_capacity(self.totals.len());
+        for totals in self.totals.chunks_exact(self.members.len().max(1)) {
+            for ((&total, depth), &largest) in totals.iter().zip(&depths).zip(&largest) {
+                features.push(averaged(total as f64, n_layers(totals, *depth), largest));
+            }
+        }
+        features
+    }
+}
+
+/// The layers over which a total is a sum; 1 for that of a plain hyperparameter.
+fn n_layers(totals: &[u64], depth: Option<usize>) -> usize {
+    depth.map_or(1, |position| usize::try_from(totals[position]).unwrap_or(usize::MAX))
 }
 
 impl Grid {
@@ -207,9 +253,9 @@ impl Grid {
         let (row, column) = self.halves(cell);
         let mut genome = vec![0; self.space.n_genes()];
         for (half, vector) in [(&self.columns, column), (&self.rows, row)] {
-            for (&member, &total) in half.members.iter().zip(half.totals(vector)) {
-                let n_layers = n_layers_of(&self.space, &half.members, half.totals(vector), member);
-                let choice = self.choice(member, n_layers, total);
+            let totals = half.totals(vector);
+            for ((&member, &total), depth) in half.members.iter().zip(totals).zip(half.depths(&self.space)) {
+                let choice = self.choice(member, n_layers(totals, depth), total);
                 let start = self.space.hyperparameters()[member].genes().start;
                 genome[start..start + choice.len()].copy_from_slice(&choice);
             }
@@ -253,44 +299,9 @@ fn size_of(space: &Space, sums: &[Option<Sums>], group: &[usize]) -> u128 {
     if counted.is_empty() { options.len() as u128 } else { options.iter().map(at_depth).sum() }
 }
 
-/// Lists the vectors of a group, and in how many ways each comes about.
-fn vectors_of(space: &Space, sums: &[Option<Sums>], group: &[usize]) -> Vec<(Vec<u64>, u128)> {
-    let Some((&head, counted)) = group.split_first() else { return Vec::new() };
-    let mut vectors = Vec::new();
-    for &option in space.hyperparameters()[head].options() {
-        let mut at_depth = vec![(vec![u64::from(option)], 1u128)];
-        for sums in counted.iter().filter_map(|&member| sums[member].as_ref()) {
-            let join = |(totals, ways): (Vec<u64>, u128)| {
-                let longer = |(&sum, &more): (&u64, &u128)| {
-                    ([&totals[..], &[sum]].concat(), ways.saturating_mul(more))
-                };
-                sums.of(option as usize).iter().map(longer).collect::<Vec<_>>()
-            };
-            at_depth = at_depth.into_iter().flat_map(join).collect();
-        }
-        vectors.extend(at_depth);
-    }
-    vectors
-}
-
 /// Where to cut a product of groups so that the larger of its two halves is as small as it can be.
 fn even_split(sizes: &[u128]) -> usize {
     let product = |sizes: &[u128]| sizes.iter().fold(1u128, |product, &size| product.saturating_mul(size));
     let larger = |&cut: &usize| product(&sizes[..cut]).max(product(&sizes[cut..]));
     (0..=sizes.len()).min_by_key(larger).unwrap_or(0)
-}
-
-/// The layers over which a member's total is a sum; 1 for a plain one.
-fn n_layers_of(space: &Space, members: &[usize], totals: &[u64], member: usize) -> usize {
-    let depth = space.depth_of(member).and_then(|depth| members.iter().position(|&other| other == depth));
-    depth.map_or(1, |position| usize::try_from(totals[position]).unwrap_or(usize::MAX))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "sums of at most 2^10 values below 2^32 are exact")]
-fn features_of(space: &Space, members: &[usize], totals: &[u64]) -> Vec<f32> {
-    let feature = |(&member, &total): (&usize, &u64)| {
-        let n_layers = n_layers_of(space, members, totals, member);
-        averaged(total as f64, n_layers, space.hyperparameters()[member].largest())
-    };
-    members.iter().zip(totals).map(feature).collect()
 }

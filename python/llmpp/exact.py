@@ -93,7 +93,9 @@ class ExactRun:
             self.scores, self.measures, self.limits, N_BEST
         )
         front = self.thinned(front)
-        found = self.scored(np.concatenate([best, np.setdiff1d(front, best)]))
+        # In plain Python: numpy's set operations import its masked arrays, which takes longer than a query.
+        others = np.array(sorted(set(front.tolist()) - set(best.tolist())), np.uint64)
+        found = self.scored(np.concatenate([best, others]))
         if not len(best):
             return self.finish(found, "interrupted" if self.is_interrupted else "infeasible")
         best_score = float(found.scores[0])
@@ -112,7 +114,8 @@ class ExactRun:
             self.latencies = self.column(self.latency, every)
         if self.is_interrupted:
             return
-        wanted = every if self.settings.keep else self.grid.rows_within(self.measures, self.limits)
+        is_whole = self.settings.keep or not self.bounds
+        wanted = every if is_whole else self.grid.rows_within(self.measures, self.limits)
         n_kept = self.n_kept
         self.scores = self.column(self.record.phases[0].predictor, wanted)
         width = self.grid.shape[1]

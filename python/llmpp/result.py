@@ -196,8 +196,11 @@ def front_positions(scored: Scored, *measures: str) -> NDArray[np.intp]:
     # As columns in which smaller is better; of equals the first found comes first.
     costs = [scored.measures[name][positions] for name in measures]
     columns = np.stack([*costs, -scored.scores[positions].astype(np.float64)], axis=1)
-    _, first = np.unique(columns, axis=0, return_index=True)
-    columns, positions = columns[first], positions[first]
+    order = np.lexsort(columns.T[::-1])
+    columns, positions = columns[order], positions[order]
+    is_new = np.ones(len(order), np.bool_)
+    is_new[1:] = np.any(columns[1:] != columns[:-1], axis=1)
+    columns, positions = columns[is_new], positions[is_new]
     if len(measures) == 1:
         best_before = np.minimum.accumulate(np.concatenate(([np.inf], columns[:-1, 1])))[: len(columns)]
         return positions[columns[:, 1] < best_before]
