@@ -18,36 +18,53 @@ pub(crate) const TILE_ROWS: usize = TILE_LANES * LANES;
 /// Some rows' numbers of one column.
 pub(crate) type Tile = [Lanes; TILE_LANES];
 
-/// The inputs of some rows, one column each.
-#[derive(Debug, Clone, Default)]
+/// The inputs of some rows, one column each. A column is computed from a number that may change from use to use,
+/// and only where that number did change.
+#[derive(Debug, Clone)]
 pub(crate) struct Columns {
     tiles: Vec<Tile>,
-    /// Where each column starts, and the step from tile to tile: 0 where all rows have the same number.
-    places: Vec<(usize, usize)>,
+    places: Vec<Place>,
+}
+
+/// Where a column is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: usize,
+    /// From tile to tile: 0 where all rows have the same number.
+    step: usize,
+    /// The bits of the number that the column was computed from.
+    origin: Option<u32>,
 }
 
 impl Columns {
-    /// Adds a column in which all rows have the same number.
-    pub fn push_constant(&mut self, value: f32) {
-        self.places.push((self.tiles.len(), 0));
-        self.tiles.push([[value; LANES]; TILE_LANES]);
+    /// Makes room for columns of `n_tiles` tiles; of those that do not vary from row to row, for one tile.
+    pub fn new(do_vary: impl Iterator<Item = bool>, n_tiles: usize) -> Self {
+        let mut columns = Self { tiles: Vec::new(), places: Vec::new() };
+        for varies in do_vary {
+            columns.places.push(Place {
+                start: columns.tiles.len(),
+                step: usize::from(varies),
+                origin: None,
+            });
+            let n_more = if varies { n_tiles } else { 1 };
+            columns.tiles.resize(columns.tiles.len() + n_more, Tile::default());
+        }
+        columns
     }
 
-    /// Adds a column tile by tile.
-    pub fn push(&mut self, tiles: impl Iterator<Item = Tile>) {
-        self.places.push((self.tiles.len(), 1));
-        self.tiles.extend(tiles);
-    }
-
-    /// Removes all columns.
-    pub fn clear(&mut self) {
-        self.tiles.clear();
-        self.places.clear();
+    /// Computes a column, tile by tile, unless it was computed from the same number before.
+    pub fn update(&mut self, index: usize, origin: f32, tiles: impl Iterator<Item = Tile>) {
+        let place = &mut self.places[index];
+        if place.origin.replace(origin.to_bits()) != Some(origin.to_bits()) {
+            for (old, new) in self.tiles[place.start..].iter_mut().zip(tiles) {
+                *old = new;
+            }
+        }
     }
 
     /// The columns' numbers of one tile of rows.
     fn at(&self, tile: usize) -> impl Iterator<Item = &Tile> {
-        self.places.iter().map(move |&(start, step)| &self.tiles[start + tile * step])
+        self.places.iter().map(move |place| &self.tiles[place.start + tile * place.step])
     }
 }
 
@@ -77,9 +94,8 @@ impl Body for Chains<'_> {
     #[inline(always)]
     fn run<R: Register>(self) {
         for (index, out) in self.out.iter_mut().enumerate() {
-            let mut chain = [R::splat(self.bias); TILE_LANES];
-            add_body(&mut chain, self.weights.iter().zip(self.columns.at(index)));
-            store_body(chain, out);
+            let start = [[self.bias; LANES]; TILE_LANES];
+            store_body(unit_body::<R>(&start, self.weights.iter().zip(self.columns.at(index))), out);
         }
     }
 }
@@ -119,11 +135,13 @@ impl Body for Score<'_> {
         let mut inputs = Vec::with_capacity(self.columns.places.len());
         let tiles = starts.chunks_exact(n_units).zip(self.out.chunks_mut(TILE_ROWS));
         for (index, (starts, out)) in tiles.enumerate() {
-            inputs.clear();
-            inputs.extend(self.columns.at(index));
             let sums = match output {
-                None => first_body::<R>(&starts[0], weights, &inputs),
-                Some((output, bias)) => hidden_body::<R>(starts, weights, &inputs, output, *bias),
+                None => unit_body::<R>(&starts[0], weights.iter().zip(self.columns.at(index))),
+                Some((output, bias)) => {
+                    inputs.clear();
+                    inputs.extend(self.columns.at(index));
+                    hidden_body::<R>(starts, weights, &inputs, output, *bias)
+                }
             };
             let mut tile = [[0.0; LANES]; TILE_LANES];
             store_body(sums, &mut tile);
@@ -136,9 +154,14 @@ impl Body for Score<'_> {
 
 /// A single unit.
 #[inline(always)]
-fn first_body<R: Register>(start: &Tile, weights: &[f32], inputs: &[&Tile]) -> [R; TILE_LANES] {
+fn unit_body<'a, R: Register>(
+    start: &Tile,
+    terms: impl Iterator<Item = (&'a f32, &'a Tile)>,
+) -> [R; TILE_LANES] {
     let mut chain = load_body(start);
-    add_body(&mut chain, weights.iter().zip(inputs.iter().copied()));
+    for (&weight, input) in terms {
+        add_product_body(&mut chain, weight, &load_body(input));
+    }
     chain
 }
 
@@ -170,17 +193,10 @@ fn hidden_body<R: Register>(
     }
     if let ([start], [output]) = (last_start, last_output) {
         let weights = &weights[weights.len() - n_inputs..];
-        let unit = first_body::<R>(start, weights, inputs);
+        let unit = unit_body::<R>(start, weights.iter().zip(inputs.iter().copied()));
         add_product_body(&mut sums, *output, &unit.map(R::relu));
     }
     sums
-}
-
-#[inline(always)]
-fn add_body<'a, R: Register>(chain: &mut [R; TILE_LANES], terms: impl Iterator<Item = (&'a f32, &'a Tile)>) {
-    for (&weight, input) in terms {
-        add_product_body(chain, weight, &load_body(input));
-    }
 }
 
 #[inline(always)]

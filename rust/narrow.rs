@@ -49,11 +49,11 @@ impl<'a> Narrow<'a> {
         let is_known = |input: &Input| !input.factors.iter().any(|factor| matches!(factor, Factor::OfRow(_)));
         let n_known = known.iter().take_while(|input| is_known(input)).count();
         let inputs = known.split_off(n_known);
-        let mut columns = Columns::default();
-        for input in &known {
-            input.push(&features, &[], &mut columns);
-        }
         let n_tiles = grid.columns().len().div_ceil(TILE_ROWS);
+        let mut columns = columns_of(&known, n_tiles);
+        for (index, input) in known.iter().enumerate() {
+            input.update(index, &features, &[], &mut columns);
+        }
         let n_inputs = n_known + inputs.len();
         let network = Network {
             starts: starts_of(mlp, first, n_inputs, &columns, n_tiles),
@@ -65,41 +65,56 @@ impl<'a> Narrow<'a> {
         Some(Self { mlp, grid, features, inputs, network })
     }
 
-    /// Scores the cells of one row, `(n_columns,)`, with a buffer that is kept from row to row.
+    /// Makes the buffer that [`Self::score_row`] keeps from row to row.
+    pub fn columns(&self) -> Columns {
+        columns_of(&self.inputs, self.grid.columns().len().div_ceil(TILE_ROWS))
+    }
+
+    /// Scores the cells of one row, `(n_columns,)`.
     pub fn score_row(&self, row: usize, columns: &mut Columns, out: &mut [f32]) {
         let row_features = self.grid.rows().features(row);
-        columns.clear();
-        for input in &self.inputs {
-            input.push(&self.features, row_features, columns);
+        for (index, input) in self.inputs.iter().enumerate() {
+            input.update(index, &self.features, row_features, columns);
         }
         score(self.mlp.kernel(), &self.network, columns, out);
     }
 }
 
 impl Input {
-    /// Adds the input's column, given the features of the column half and of one row.
-    fn push(&self, features: &[Vec<Tile>], row_features: &[f32], columns: &mut Columns) {
+    /// Whether the input changes from column to column.
+    fn varies(&self) -> bool {
+        self.factors.iter().any(|factor| matches!(factor, Factor::OfColumn(_)))
+    }
+
+    /// Computes the input's column from the features of the column half and of one row.
+    fn update(&self, index: usize, features: &[Vec<Tile>], row_features: &[f32], columns: &mut Columns) {
         let scalar =
             |factor: Factor| if let Factor::OfRow(member) = factor { row_features[member] } else { 1.0 };
         let constant = scalar(self.factors[0]) * scalar(self.factors[1]);
         let normalize = |value: f32| (value - self.mean) / self.std;
-        // Dividing by 1 changes nothing but takes its time.
-        let is_normal = self.mean.abs() + (self.std - 1.0).abs() <= 0.0;
         match self.factors {
             [Factor::OfColumn(first), Factor::OfColumn(second)] => {
-                let products = features[first].iter().zip(&features[second]);
-                columns.push(products.map(|(a, b)| zip_map(a, b, |a, b| normalize(a * b))));
-            }
-            [Factor::OfColumn(member), _] | [_, Factor::OfColumn(member)] if is_normal => {
-                columns.push(features[member].iter().map(|tile| map(tile, |value| value * constant)));
+                let pairs = features[first].iter().zip(&features[second]);
+                columns.update(index, constant, pairs.map(|(a, b)| zip_map(a, b, |a, b| normalize(a * b))));
             }
             [Factor::OfColumn(member), _] | [_, Factor::OfColumn(member)] => {
-                columns
-                    .push(features[member].iter().map(|tile| map(tile, |value| normalize(value * constant))));
+                let tiles = features[member].iter();
+                columns.update(
+                    index,
+                    constant,
+                    tiles.map(|tile| map(tile, |value| normalize(value * constant))),
+                );
             }
-            _ => columns.push_constant(normalize(constant)),
+            _ => {
+                let tile = map(&Tile::default(), |_| normalize(constant));
+                columns.update(index, constant, std::iter::once(tile));
+            }
         }
     }
+}
+
+fn columns_of(inputs: &[Input], n_tiles: usize) -> Columns {
+    Columns::new(inputs.iter().map(Input::varies), n_tiles)
 }
 
 fn map(tile: &Tile, of: impl Fn(f32) -> f32) -> Tile {

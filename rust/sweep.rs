@@ -2,7 +2,6 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::columns::Columns;
 use crate::error::{Result, check_finite, expect_size};
 use crate::grid::Grid;
 use crate::mlp::Mlp;
@@ -72,18 +71,17 @@ impl<'a> Sweep<'a> {
         let width = self.grid.columns().len();
         let n_features = self.mlp.n_features();
         let mut features = vec![0.0; if self.narrow.is_some() { 0 } else { width * n_features }];
-        let mut columns = Columns::default();
+        let mut columns = self.narrow.as_ref().map(Narrow::columns);
         for ((row, &is_wanted), out) in (first..).zip(wanted).zip(out.chunks_exact_mut(width)) {
-            match &self.narrow {
-                _ if !is_wanted => {
-                    out.fill(UNWANTED);
-                    continue;
-                }
-                Some(narrow) => narrow.score_row(row, &mut columns, out),
-                None => {
-                    self.grid.write_features(row, &mut features);
-                    out.copy_from_slice(&self.mlp.forward(&features, 1)?);
-                }
+            if !is_wanted {
+                out.fill(UNWANTED);
+                continue;
+            }
+            if let (Some(narrow), Some(columns)) = (&self.narrow, &mut columns) {
+                narrow.score_row(row, columns, out);
+            } else {
+                self.grid.write_features(row, &mut features);
+                out.copy_from_slice(&self.mlp.forward(&features, 1)?);
             }
             if !are_finite(out) {
                 let scores = out.iter().copied().map(f64::from);
