@@ -11,7 +11,6 @@ use std::collections::{BinaryHeap, HashSet};
 use crate::error::{Result, expect_size};
 use crate::front::{Point, Staircase, Step, nondominated};
 use crate::measures::{Bounds, Cell, Floor, Measures, extreme};
-use crate::sweep::UNWANTED;
 
 /// Questions about the cells that keep some bounds.
 #[derive(Debug, Clone)]
@@ -67,20 +66,35 @@ impl PartialOrd for Ranked {
 }
 
 impl<'a> Exact<'a> {
-    /// Prepares to answer questions about cells with the given scores under some bounds.
+    /// Prepares to answer questions about the cells of those rows that were scored, under some bounds.
     ///
     /// # Errors
-    /// When there is not one score per cell.
-    pub fn new(measures: &'a Measures<'a>, scores: &'a [f32], bounds: Bounds) -> Result<Self> {
+    /// When there is not one score per cell, or one mark per row.
+    pub fn new(
+        measures: &'a Measures<'a>,
+        scores: &'a [f32],
+        is_scored: &[bool],
+        bounds: Bounds,
+    ) -> Result<Self> {
         expect_size("scores of a grid", measures.grid().len(), scores.len())?;
-        let limits = |row| {
-            let floor = measures.floor(row);
-            let score = || extreme(measures.grid().row_of(scores, row), UNWANTED, f32::max);
-            floor.may_keep(&bounds).then(|| Limits { row, score: score(), floor })
-        };
-        let mut rows: Vec<Limits> = (0..measures.grid().rows().len()).filter_map(limits).collect();
+        expect_size("marks of a grid's rows", measures.grid().rows().len(), is_scored.len())?;
+        let marked = is_scored.iter().enumerate().filter(|&(_, &is_scored)| is_scored);
+        let rows = marked.map(|(row, _)| (row, measures.floor(row)));
+        Ok(Self::of_rows(measures, scores, bounds, rows.filter(|(_, floor)| floor.may_keep(&bounds))))
+    }
+
+    /// The same for given rows and their floors.
+    pub(crate) fn of_rows(
+        measures: &'a Measures<'a>,
+        scores: &'a [f32],
+        bounds: Bounds,
+        rows: impl Iterator<Item = (usize, Floor)>,
+    ) -> Self {
+        let best_of = |row| extreme(measures.grid().row_of(scores, row), f32::NEG_INFINITY, f32::max);
+        let mut rows: Vec<Limits> =
+            rows.map(|(row, floor)| Limits { row, score: best_of(row), floor }).collect();
         rows.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
-        Ok(Self { measures, scores, bounds, rows })
+        Self { measures, scores, bounds, rows }
     }
 
     /// The `n` best feasible cells, best first; of equal scores those of the smallest expense.
@@ -109,7 +123,7 @@ impl<'a> Exact<'a> {
     /// from the smallest measure to the largest.
     #[must_use]
     pub fn front(&self) -> Vec<usize> {
-        self.staircase().into_iter().map(|step| step.index).collect()
+        self.staircase().into_steps().into_iter().map(|step| step.index).collect()
     }
 
     /// The front of score against latency and FLOPs, best score first.
@@ -137,7 +151,7 @@ impl<'a> Exact<'a> {
     /// each of which the best are taken; what a part lacks is taken from the best of all.
     #[must_use]
     pub fn spread(&self, n: usize, n_slices: usize) -> Vec<usize> {
-        let front = self.staircase();
+        let front = self.staircase().into_steps();
         let (Some(first), Some(last)) = (front.first(), front.last()) else { return Vec::new() };
         if first.measure == last.measure {
             return self.best(n);
@@ -185,7 +199,7 @@ impl<'a> Exact<'a> {
         best.into_sorted_vec().into_iter().map(|Reverse(ranked)| ranked.index).collect()
     }
 
-    fn staircase(&self) -> Vec<Step> {
+    pub(crate) fn staircase(&self) -> Staircase {
         let mut front = Staircase::default();
         for row in &self.rows {
             // What no cell of the row can pass: the best so far at the row's smallest measure.
@@ -199,7 +213,7 @@ impl<'a> Exact<'a> {
                 front.insert(Step { measure, score, index: cell.index });
             }
         }
-        front.into_steps()
+        front
     }
 
     /// The feasible cells of a row.
@@ -210,7 +224,7 @@ impl<'a> Exact<'a> {
     /// The feasible cells of a row that score at least `least`.
     fn promising(&self, row: &Limits, least: f32) -> impl Iterator<Item = Cell> {
         let cells = self.measures.cells(row.row).zip(self.measures.grid().row_of(self.scores, row.row));
-        let promising = cells.filter(move |&(_, &score)| score >= least && score > f32::NEG_INFINITY);
+        let promising = cells.filter(move |&(_, &score)| score >= least);
         promising.map(|(cell, _)| cell).filter(|&cell| self.measures.is_feasible(cell, &self.bounds))
     }
 }

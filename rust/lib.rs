@@ -5,6 +5,7 @@
 //! [`settings`], [`evolution`] → [`search`]**. The Python boundary, `py`, wraps these and is the only file that
 //! names pyo3; it is behind the feature `python`.
 
+mod ceiling;
 mod columns;
 pub mod cost;
 mod dense;
@@ -14,6 +15,7 @@ pub mod evolution;
 pub mod exact;
 mod front;
 pub mod grid;
+pub mod hunt;
 pub mod kernel;
 pub mod measures;
 pub mod mlp;

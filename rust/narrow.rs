@@ -1,5 +1,6 @@
 //! A narrow MLP on a grid: what depends on a cell's column alone is computed once, and each row at a stroke.
 
+use crate::ceiling::{Range, ceiling};
 use crate::columns::{Columns, Network, TILE_ROWS, Tile, chains, score, tiles};
 use crate::grid::{Grid, Half};
 use crate::mlp::Mlp;
@@ -28,11 +29,14 @@ struct Input {
 pub(crate) struct Narrow<'a> {
     mlp: &'a Mlp,
     grid: &'a Grid,
-    /// The features of the column half, one column each.
+    /// The features of the column half, one column each, and their ranges.
     features: Vec<Vec<Tile>>,
+    feature_ranges: Vec<Range>,
     /// The inputs that are not part of the prepared chains.
     inputs: Vec<Input>,
     network: Network,
+    /// For each unit of the first layer, the range of its prepared chains over all columns.
+    start_ranges: Vec<Range>,
 }
 
 impl<'a> Narrow<'a> {
@@ -62,12 +66,25 @@ impl<'a> Narrow<'a> {
             scale: weights.output_std,
             shift: weights.output_mean,
         };
-        Some(Self { mlp, grid, features, inputs, network })
+        let n_columns = grid.columns().len();
+        let feature_ranges = features.iter().map(|tiles| range_of(tiles.iter(), n_columns)).collect();
+        let n_units = first.bias.len();
+        let of_unit = |unit| network.starts.iter().skip(unit).step_by(n_units);
+        let start_ranges = (0..n_units).map(|unit| range_of(of_unit(unit), n_columns)).collect();
+        Some(Self { mlp, grid, features, feature_ranges, inputs, network, start_ranges })
     }
 
     /// Makes the buffer that [`Self::score_row`] keeps from row to row.
     pub fn columns(&self) -> Columns {
         columns_of(&self.inputs, self.grid.columns().len().div_ceil(TILE_ROWS))
+    }
+
+    /// A number that no score of a row exceeds.
+    pub fn ceiling(&self, row: usize) -> f64 {
+        let features = self.grid.rows().features(row);
+        let inputs: Vec<Range> =
+            self.inputs.iter().map(|input| input.range(&self.feature_ranges, features)).collect();
+        ceiling(&self.network, &self.start_ranges, &inputs)
     }
 
     /// Scores the cells of one row, `(n_columns,)`.
@@ -84,6 +101,19 @@ impl Input {
     /// Whether the input changes from column to column.
     fn varies(&self) -> bool {
         self.factors.iter().any(|factor| matches!(factor, Factor::OfColumn(_)))
+    }
+
+    /// The range of the input on a row. Products and normalisation are monotone in each factor, also when rounded,
+    /// so the extremes are at the extremes of the factors.
+    #[expect(clippy::cast_possible_truncation, reason = "extremes of float32 numbers")]
+    fn range(&self, ranges: &[Range], row_features: &[f32]) -> Range {
+        let ends = self.factors.map(|factor| match factor {
+            Factor::One => [1.0; 2],
+            Factor::OfRow(member) => [row_features[member]; 2],
+            Factor::OfColumn(member) => [ranges[member].low as f32, ranges[member].high as f32],
+        });
+        let corners = ends[0].into_iter().flat_map(|first| ends[1].map(|second| first * second));
+        Range::of(corners.map(|value| (value - self.mean) / self.std))
     }
 
     /// Computes the input's column from the features of the column half and of one row.
@@ -115,6 +145,11 @@ impl Input {
 
 fn columns_of(inputs: &[Input], n_tiles: usize) -> Columns {
     Columns::new(inputs.iter().map(Input::varies), n_tiles)
+}
+
+/// The range of the first numbers of a column.
+fn range_of<'a>(tiles: impl Iterator<Item = &'a Tile>, n: usize) -> Range {
+    Range::of(tiles.flat_map(|tile| tile.as_flattened().iter().copied()).take(n))
 }
 
 fn map(tile: &Tile, of: impl Fn(f32) -> f32) -> Tile {

@@ -7,9 +7,6 @@ use crate::grid::Grid;
 use crate::mlp::Mlp;
 use crate::narrow::Narrow;
 
-/// What a cell holds that was not wanted.
-pub const UNWANTED: f32 = f32::NEG_INFINITY;
-
 /// Rows of a grid that a thread takes at a time.
 const ROWS: usize = 32;
 
@@ -31,10 +28,15 @@ impl<'a> Sweep<'a> {
         Ok(Self { mlp, grid, narrow: Narrow::new(mlp, grid) })
     }
 
+    /// A number that no score of a row exceeds; infinite where none is known.
+    #[must_use]
+    pub fn ceiling(&self, row: usize) -> f64 {
+        self.narrow.as_ref().map_or(f64::INFINITY, |narrow| narrow.ceiling(row))
+    }
+
     /// Scores the rows `first..` of the grid, as many as `out` holds: `(n_rows, n_columns)` row by row.
     ///
-    /// A score is to the bit that of [`Mlp::forward`]. Rows for which `wanted` is false are not scored: their cells
-    /// are [`UNWANTED`].
+    /// A score is to the bit that of [`Mlp::forward`]. Rows for which `wanted` is false are left as they are.
     ///
     /// # Errors
     /// When `out` is not whole rows of the grid, `wanted` has not one entry per row, or a score is not finite.
@@ -74,7 +76,6 @@ impl<'a> Sweep<'a> {
         let mut columns = self.narrow.as_ref().map(Narrow::columns);
         for ((row, &is_wanted), out) in (first..).zip(wanted).zip(out.chunks_exact_mut(width)) {
             if !is_wanted {
-                out.fill(UNWANTED);
                 continue;
             }
             if let (Some(narrow), Some(columns)) = (&self.narrow, &mut columns) {

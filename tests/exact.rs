@@ -16,7 +16,7 @@ use llmpp_core::grid::Grid;
 use llmpp_core::measures::{Bounds, Measures};
 use llmpp_core::mlp::Mlp;
 use llmpp_core::space::{Description, Space};
-use llmpp_core::sweep::{Sweep, UNWANTED};
+use llmpp_core::sweep::Sweep;
 use networks::{degree_two, normalized};
 use proptest::prelude::*;
 use spaces::{cases, layered, plain, tiny, wmt};
@@ -67,6 +67,10 @@ impl Case {
 
     fn measures(&self, has_latency: bool) -> Measures<'_> {
         Measures::new(&self.grid, has_latency.then_some(&self.latencies[..]), &self.cost).unwrap()
+    }
+
+    fn every_row(&self) -> Vec<bool> {
+        vec![true; self.grid.rows().len()]
     }
 
     /// The figures of a cell's genome.
@@ -182,7 +186,7 @@ proptest! {
         let case = Case::new(space, seed, n_levels);
         let measures = case.measures(true);
         let bounds = case.bounds(shares);
-        let exact = Exact::new(&measures, &case.scores, bounds).unwrap();
+        let exact = Exact::new(&measures, &case.scores, &case.every_row(), bounds).unwrap();
         let feasible = case.feasible(&bounds);
 
         let best = exact.best(1).first().map(|&cell| case.figures(cell));
@@ -216,7 +220,7 @@ proptest! {
         let case = Case::new(space, seed, 0);
         let measures = case.measures(false);
         let bounds = Bounds { latency_ms: f64::INFINITY, ..case.bounds(shares) };
-        let exact = Exact::new(&measures, &case.scores, bounds).unwrap();
+        let exact = Exact::new(&measures, &case.scores, &case.every_row(), bounds).unwrap();
         let feasible: Vec<_> = case.feasible(&bounds).iter().map(against_flops).collect();
         let found: HashSet<_> =
             exact.front().into_iter().map(|cell| bits(&against_flops(&case.figures(cell)))).collect();
@@ -230,7 +234,7 @@ proptest! {
         let case = Case::new(space, seed, n_levels);
         let measures = case.measures(true);
         let bounds = case.bounds(shares);
-        let best = Exact::new(&measures, &case.scores, bounds).unwrap().best(n);
+        let best = Exact::new(&measures, &case.scores, &case.every_row(), bounds).unwrap().best(n);
         let key = |cell: usize| (-f64::from(case.scores[cell]), f64::from(case.latencies[cell]), cell);
         let mut expected: Vec<usize> = (0..case.grid.len()).filter(|&cell| {
             let f = case.figures(cell);
@@ -248,7 +252,7 @@ proptest! {
         let case = Case::new(space, seed, 0);
         let measures = case.measures(true);
         let bounds = case.bounds(shares);
-        let exact = Exact::new(&measures, &case.scores, bounds).unwrap();
+        let exact = Exact::new(&measures, &case.scores, &case.every_row(), bounds).unwrap();
         let spread = exact.spread(n, n_slices);
         let feasible: HashSet<usize> = exact.best(case.grid.len()).into_iter().collect();
         prop_assert_eq!(spread.iter().copied().collect::<HashSet<_>>().len(), spread.len());
@@ -276,18 +280,19 @@ fn flops_and_parameters_are_functions_of_the_features() {
             let mut scores = vec![0.0; grid.len()];
             scores[cell] = 1.0;
             let measures = Measures::new(&grid, None, &cost).unwrap();
+            let every_row = vec![true; grid.rows().len()];
             let costs = cost.cost(&space, &grid.genome(cell));
             let own = Bounds {
                 gflops: costs.flops as f64 / 1e9,
                 params_m: costs.params as f64 / 1e6,
                 ..Bounds::NONE
             };
-            assert_eq!(Exact::new(&measures, &scores, own).unwrap().best(1), [cell]);
+            assert_eq!(Exact::new(&measures, &scores, &every_row, own).unwrap().best(1), [cell]);
             for tighter in [
                 Bounds { gflops: own.gflops.next_down(), ..own },
                 Bounds { params_m: own.params_m.next_down(), ..own },
             ] {
-                assert_ne!(Exact::new(&measures, &scores, tighter).unwrap().best(1), [cell]);
+                assert_ne!(Exact::new(&measures, &scores, &every_row, tighter).unwrap().best(1), [cell]);
             }
         }
     }
@@ -297,11 +302,11 @@ fn flops_and_parameters_are_functions_of_the_features() {
 fn rows_that_were_not_scored_are_no_candidates() {
     let case = Case::new(tiny(), 0, 0);
     let width = case.grid.columns().len();
-    let mut scores = case.scores.clone();
     let measures = case.measures(true);
-    let best = Exact::new(&measures, &scores, Bounds::NONE).unwrap().best(1)[0];
-    scores[best / width * width..][..width].fill(UNWANTED);
-    let exact = Exact::new(&measures, &scores, Bounds::NONE).unwrap();
+    let mut is_scored = case.every_row();
+    let best = Exact::new(&measures, &case.scores, &is_scored, Bounds::NONE).unwrap().best(1)[0];
+    is_scored[best / width] = false;
+    let exact = Exact::new(&measures, &case.scores, &is_scored, Bounds::NONE).unwrap();
     assert_eq!(exact.best(usize::MAX).len(), case.grid.len() - width);
     assert!(exact.front().iter().chain(&exact.wide_front()).all(|cell| cell / width != best / width));
 }
@@ -311,7 +316,7 @@ fn constant_scores_tie_everywhere() {
     let case = Case::new(tiny(), 0, 0);
     let scores = vec![1.5; case.grid.len()];
     let measures = case.measures(true);
-    let exact = Exact::new(&measures, &scores, Bounds::NONE).unwrap();
+    let exact = Exact::new(&measures, &scores, &case.every_row(), Bounds::NONE).unwrap();
     let n_architectures = case.space.n_architectures().unwrap();
     assert_eq!(exact.ties(), Ties { n_vectors: case.grid.len() as u64, n_architectures });
     assert_eq!(exact.front(), exact.best(1), "the fastest of equals beats the others");
@@ -321,7 +326,9 @@ fn constant_scores_tie_everywhere() {
 fn columns_of_another_length_are_refused() {
     let case = Case::new(tiny(), 0, 0);
     assert!(Measures::new(&case.grid, Some(&case.latencies[1..]), &case.cost).is_err());
-    assert!(Exact::new(&case.measures(true), &case.scores[1..], Bounds::NONE).is_err());
+    let measures = case.measures(true);
+    assert!(Exact::new(&measures, &case.scores[1..], &case.every_row(), Bounds::NONE).is_err());
+    assert!(Exact::new(&measures, &case.scores, &case.every_row()[1..], Bounds::NONE).is_err());
 }
 
 #[test]
@@ -330,7 +337,7 @@ fn rows_within_bounds_hold_every_feasible_cell() {
     let bounds = case.bounds([0.3, 0.6, 0.9]);
     let measures = case.measures(true);
     let within = measures.rows_within(&bounds);
-    let exact = Exact::new(&measures, &case.scores, bounds).unwrap();
+    let exact = Exact::new(&measures, &case.scores, &case.every_row(), bounds).unwrap();
     let width = case.grid.columns().len();
     assert!(exact.best(usize::MAX).iter().all(|cell| within[cell / width]));
     assert!(within.iter().any(|is_within| !is_within), "some rows are skipped");
@@ -343,7 +350,7 @@ fn a_front_of_every_cell_is_found_in_time() {
     let grid = Grid::new(space, 1 << 24).unwrap();
     let rising: Vec<f32> = (0..grid.len()).map(|cell| cell as f32).collect();
     let measures = Measures::new(&grid, Some(&rising), &cost).unwrap();
-    let exact = Exact::new(&measures, &rising, Bounds::NONE).unwrap();
+    let exact = Exact::new(&measures, &rising, &vec![true; grid.rows().len()], Bounds::NONE).unwrap();
     assert_eq!(exact.front().len(), grid.len());
     assert_eq!(exact.wide_front().len(), grid.len());
 }

@@ -15,6 +15,7 @@ _Encoding: TypeAlias = Literal["averaged", "per-layer"]
 _Sizes: TypeAlias = tuple[int, int, int]
 
 _Measures: TypeAlias = tuple[NDArray[np.float32] | None, _Sizes]
+_Scores: TypeAlias = tuple[NDArray[np.float32], NDArray[np.bool_]]
 _Bounds: TypeAlias = tuple[float, float, float]
 
 class SpaceError(ValueError): ...
@@ -65,16 +66,25 @@ class Grid:
         *,
         n_threads: int = 1,
     ) -> None: ...
+    def hunt(
+        self,
+        mlp: Mlp,
+        scores: NDArray[np.float32],
+        is_scored: NDArray[np.bool_],
+        measures: _Measures,
+        limits: _Bounds,
+        n: int,
+        *,
+        n_threads: int = 1,
+    ) -> None: ...
     def rows_within(self, measures: _Measures, limits: _Bounds) -> NDArray[np.bool_]: ...
     def smallest(self, measures: _Measures) -> list[float]: ...
     def optimum(
-        self, scores: NDArray[np.float32], measures: _Measures, limits: _Bounds, n: int
+        self, known: _Scores, measures: _Measures, limits: _Bounds, n: int
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], int, int]: ...
-    def wide_front(
-        self, scores: NDArray[np.float32], measures: _Measures, limits: _Bounds
-    ) -> NDArray[np.uint64]: ...
+    def wide_front(self, known: _Scores, measures: _Measures, limits: _Bounds) -> NDArray[np.uint64]: ...
     def spread(
-        self, scores: NDArray[np.float32], measures: _Measures, limits: _Bounds, n: int, n_slices: int
+        self, known: _Scores, measures: _Measures, limits: _Bounds, n: int, n_slices: int
     ) -> NDArray[np.uint64]: ...
 
 @final

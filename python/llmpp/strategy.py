@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmpp.columns import flop_of
 from llmpp.errors import InputError, SpaceError, unknown
 from llmpp.phase import Phase, encoding_of, name_of
 from llmpp.predictor import MlpPredictor, Predictor
 from llmpp.result import Strategy
 from llmpp.space import SearchSpace
+from llmpp.table import flop_of
 
 STRATEGIES = ("auto", "exact", "evolution")
 
@@ -66,7 +66,8 @@ def choose(strategy: str, situation: Situation) -> tuple[Strategy, str | None]:
         return "exact", None
     if reason := hindrance or why_rather_not(situation):
         return "evolution", f"evolution, not exact search: {reason}"
-    return "exact", f"exact search: all {situation.space.n_feature_vectors:,} feature vectors can be scored"
+    n_vectors = situation.space.n_feature_vectors
+    return "exact", f"exact search: the space has only {n_vectors:,} feature vectors"
 
 
 def why_not(situation: Situation) -> str | None:

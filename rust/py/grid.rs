@@ -1,8 +1,8 @@
 //! The boundary of [`crate::grid`], [`crate::sweep`] and [`crate::exact`].
 
 use numpy::{
-    IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
-    PyUntypedArrayMethods,
+    IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1,
+    PyReadwriteArray2, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
 
@@ -11,11 +11,15 @@ use crate::cost::CostModel;
 use crate::error::Result;
 use crate::exact::Exact;
 use crate::grid;
+use crate::hunt::Hunt;
 use crate::measures::{Bounds, Measures};
 use crate::sweep::Sweep;
 
 /// Latencies `(n_rows, n_columns)` in ms, or none; and the task's sizes.
 type MeasureArrays<'py> = (Option<PyReadonlyArray2<'py, f32>>, Sizes);
+
+/// Scores `(n_rows, n_columns)`, and which rows were scored, `(n_rows,)`.
+type ScoreArrays<'py> = (PyReadonlyArray2<'py, f32>, PyReadonlyArray1<'py, bool>);
 
 /// Upper bounds of latency in ms, FLOPs / 1e9 and parameters / 1e6.
 type BoundTuple = (f64, f64, f64);
@@ -49,6 +53,15 @@ impl Grid {
     /// Borrows one number per cell, `(n_rows, n_columns)`.
     fn column<'a>(&self, array: &'a PyReadonlyArray2<'_, f32>, what: &'static str) -> PyResult<&'a [f32]> {
         flat(array, what, self.0.columns().len())
+    }
+
+    /// Borrows some rows of one number per cell to write into.
+    fn column_mut<'a>(&self, array: &'a mut PyReadwriteArray2<'_, f32>) -> PyResult<&'a mut [f32]> {
+        let width = self.0.columns().len();
+        if !array.is_c_contiguous() || array.shape()[1] != width {
+            return Err(ShapeError::new_err(format!("expected whole rows of {width} numbers, C-contiguous")));
+        }
+        Ok(array.as_slice_mut()?)
     }
 
     fn checked(&self, numbers: &PyReadonlyArray1<'_, u64>) -> PyResult<Vec<usize>> {
@@ -94,12 +107,7 @@ impl Grid {
         mut out: PyReadwriteArray2<'_, f32>,
         n_threads: usize,
     ) -> PyResult<()> {
-        if !out.is_c_contiguous() || out.shape()[1] != self.0.columns().len() {
-            let message =
-                format!("out: expected whole rows of {} numbers, C-contiguous", self.0.columns().len());
-            return Err(ShapeError::new_err(message));
-        }
-        let (wanted, out) = (wanted.as_slice()?, out.as_slice_mut()?);
+        let (wanted, out) = (wanted.as_slice()?, self.column_mut(&mut out)?);
         let sweep = Sweep::new(&mlp.mlp, &self.0)?;
         Ok(py.detach(|| sweep.fill(first, wanted, out, n_threads))?)
     }
@@ -118,19 +126,47 @@ impl Grid {
         self.ask(py, &measures, |measures| Ok(measures.smallest()))
     }
 
+    /// Scores the rows that may hold one of the `n` best or a point of the front, and marks them.
+    #[expect(clippy::too_many_arguments, reason = "arrays by name")]
+    #[pyo3(signature = (mlp, scores, is_scored, measures, limits, n, *, n_threads=1))]
+    fn hunt(
+        &self,
+        py: Python<'_>,
+        mlp: &Mlp,
+        mut scores: PyReadwriteArray2<'_, f32>,
+        mut is_scored: PyReadwriteArray1<'_, bool>,
+        measures: MeasureArrays<'_>,
+        limits: BoundTuple,
+        n: usize,
+        n_threads: usize,
+    ) -> PyResult<()> {
+        let (latencies, sizes) = &measures;
+        let cost = CostModel::new(self.0.space(), sizes.0, sizes.1, sizes.2)?;
+        let latencies =
+            latencies.as_ref().map(|latencies| self.column(latencies, "latencies")).transpose()?;
+        let measures = Measures::new(&self.0, latencies, &cost)?;
+        let sweep = Sweep::new(&mlp.mlp, &self.0)?;
+        let (scores, is_scored) = (self.column_mut(&mut scores)?, is_scored.as_slice_mut()?);
+        let mut hunt = py.detach(|| Hunt::new(&measures, &sweep, bounds(limits), n));
+        while py.detach(|| hunt.step(scores, is_scored, n_threads))? {
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
     /// The best cells, the front, and how many vectors and architectures tie.
     #[expect(clippy::type_complexity, reason = "what Python unpacks")]
     fn optimum<'py>(
         &self,
         py: Python<'py>,
-        scores: PyReadonlyArray2<'py, f32>,
+        known: ScoreArrays<'py>,
         measures: MeasureArrays<'py>,
         limits: BoundTuple,
         n: usize,
     ) -> PyResult<(Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>, u64, u128)> {
-        let scores = self.column(&scores, "scores")?;
+        let (scores, is_scored) = (self.column(&known.0, "scores")?, known.1.as_slice()?);
         let (best, front, ties) = self.ask(py, &measures, |measures| {
-            let exact = Exact::new(measures, scores, bounds(limits))?;
+            let exact = Exact::new(measures, scores, is_scored, bounds(limits))?;
             Ok((exact.best(n), exact.front(), exact.ties()))
         })?;
         Ok((cells(py, &best), cells(py, &front), ties.n_vectors, ties.n_architectures))
@@ -139,28 +175,29 @@ impl Grid {
     fn wide_front<'py>(
         &self,
         py: Python<'py>,
-        scores: PyReadonlyArray2<'py, f32>,
+        known: ScoreArrays<'py>,
         measures: MeasureArrays<'py>,
         limits: BoundTuple,
     ) -> PyResult<Bound<'py, PyArray1<u64>>> {
-        let scores = self.column(&scores, "scores")?;
-        let front = self
-            .ask(py, &measures, |measures| Ok(Exact::new(measures, scores, bounds(limits))?.wide_front()))?;
+        let (scores, is_scored) = (self.column(&known.0, "scores")?, known.1.as_slice()?);
+        let front = self.ask(py, &measures, |measures| {
+            Ok(Exact::new(measures, scores, is_scored, bounds(limits))?.wide_front())
+        })?;
         Ok(cells(py, &front))
     }
 
     fn spread<'py>(
         &self,
         py: Python<'py>,
-        scores: PyReadonlyArray2<'py, f32>,
+        known: ScoreArrays<'py>,
         measures: MeasureArrays<'py>,
         limits: BoundTuple,
         n: usize,
         n_slices: usize,
     ) -> PyResult<Bound<'py, PyArray1<u64>>> {
-        let scores = self.column(&scores, "scores")?;
+        let (scores, is_scored) = (self.column(&known.0, "scores")?, known.1.as_slice()?);
         let spread = self.ask(py, &measures, |measures| {
-            Ok(Exact::new(measures, scores, bounds(limits))?.spread(n, n_slices))
+            Ok(Exact::new(measures, scores, is_scored, bounds(limits))?.spread(n, n_slices))
         })?;
         Ok(cells(py, &spread))
     }

@@ -1,0 +1,302 @@
+"""Exact search against brute force over every architecture."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import llmpp
+from enumeration import Everything, figures, small_task, task_of, tasks
+from llmpp import Architecture, InputError, MlpPredictor, SearchResult, Task, hsnas
+from predictors import Board, Faulty, Plain, Shallow, network, raise_
+from trial import BOUNDS, TASK, architectures_of, n_distinct_features, same
+
+N_VECTORS = 5_717_348
+SEEDS = st.integers(0, 2**32)
+#: No hidden layer, one, and two; those of 1 and 7 units go another way through the core than those of 70.
+HIDDEN = st.sampled_from([(), (1,), (7,), (70,), (5, 3)])
+SHARES = st.fixed_dictionaries(
+    {}, optional={name: st.sampled_from([-1.0, 0.0, 0.02, 0.1, 0.3, 0.7, 1.0]) for name in BOUNDS}
+)
+BOTH = ("latency_ms", "gflops")
+
+
+class Level:
+    """Knows few scores."""
+
+    encoding = "averaged"
+
+    def __init__(self, n_levels: int) -> None:
+        self.n_levels = n_levels
+
+    def predict(self, architectures: list[Architecture]) -> list[float]:
+        return [float((sum(a.decoder_ffn) // 4 + a.encoder_dim) % self.n_levels) for a in architectures]
+
+
+def pair(
+    task: Task, seed: int, hidden: tuple[int, ...] = (5,), *, is_rough: bool = False
+) -> tuple[MlpPredictor, MlpPredictor]:
+    """A network of quality, and one of latency."""
+    score = network(task.space, hidden, seed=seed, is_rough=is_rough)
+    return score, network(task.space, (), seed=seed + 1, is_rough=is_rough, mean=100)
+
+
+def check_infeasible(result: SearchResult, everything: Everything, bounds: dict[str, float]) -> None:
+    smallest = {name: values.min() for name, values in everything.measures.items()}
+    note = "each constraint can be kept alone, but not all of them together"
+    assert (result.status, result.best, result.n_ties) == ("infeasible", None, None)
+    assert result.reachable == smallest
+    assert (note in result.notes) == all(smallest[name] <= bound for name, bound in bounds.items())
+    assert len(result.to_frame()) == len(result.pareto_front()) == 0
+
+
+def check_optimal(result: SearchResult, everything: Everything, bounds: dict[str, float]) -> None:
+    is_feasible = everything.feasible(bounds)
+    is_best = is_feasible & (everything.scores == everything.scores[is_feasible].max())
+    measure = next(iter(everything.measures))
+    assert (result.status, result.strategy, result.reachable) == ("optimal", "exact", None)
+    assert result.n_ties == everything.n_vectors(is_best)
+    assert result.n_architectures == is_best.sum()
+    assert result.best is not None
+    index = everything.architectures.index(result.best.architecture)
+    assert is_best[index]
+    assert result.best.score == everything.scores[index]
+    assert all(getattr(result.best, name) == values[index] for name, values in everything.measures.items())
+    assert getattr(result.best, measure) == everything.measures[measure][is_best].min()
+    front = everything.front(bounds, measure)
+    frame = result.to_frame()
+    assert figures(result.pareto_front(), measure) == front
+    assert sorted(frame.filter(pl.col("is_on_front")).select(measure, "score").rows()) == front
+    assert frame["score"].to_list()[:1000] == everything.best(bounds, 1000)
+
+
+def check(result: SearchResult, everything: Everything, bounds: dict[str, float]) -> None:
+    """Compares an exact result with brute force."""
+    is_possible = everything.feasible(bounds).any()
+    (check_optimal if is_possible else check_infeasible)(result, everything, bounds)
+
+
+@settings(max_examples=60)
+@given(tasks(), SEEDS, HIDDEN, st.booleans(), SHARES)
+def test_answers_about_networks_are_those_of_brute_force(
+    task: Task, seed: int, hidden: tuple[int, ...], is_rough: bool, shares: dict[str, float]
+) -> None:
+    score, latency = pair(task, seed, hidden, is_rough=is_rough)
+    everything = Everything(task, score, latency)
+    bounds = everything.quantiles(shares)
+    check(hsnas.search(task, latency, bounds, initial=score, strategy="exact"), everything, bounds)
+
+
+@settings(max_examples=25)
+@given(tasks(), st.integers(1, 5), st.booleans(), SHARES)
+def test_answers_about_predictors_in_python_are_those_of_brute_force_also_among_ties(
+    task: Task, n_levels: int, has_hardware: bool, shares: dict[str, float]
+) -> None:
+    score, latency = Level(n_levels), Board() if has_hardware else None
+    everything = Everything(task, score, latency)
+    bounds = everything.quantiles(shares)
+    check(hsnas.search(task, latency, bounds, initial=score, strategy="exact"), everything, bounds)
+
+
+@settings(max_examples=25)
+@given(tasks(), SEEDS, HIDDEN, SHARES)
+def test_without_hardware_scores_are_weighed_against_flops(
+    task: Task, seed: int, hidden: tuple[int, ...], shares: dict[str, float]
+) -> None:
+    score = network(task.space, hidden, seed=seed)
+    everything = Everything(task, score)
+    bounds = everything.quantiles(shares)
+    result = hsnas.search(task, None, bounds, initial=score, strategy="exact")
+    check(result, everything, bounds)
+    assert result.to_frame()["latency_ms"].null_count() == len(result.to_frame())
+
+
+@settings(max_examples=40)
+@given(tasks(1000), SEEDS, st.booleans(), SHARES, st.permutations(BOTH))
+def test_the_front_of_two_measures_is_that_of_brute_force(
+    task: Task, seed: int, is_rough: bool, shares: dict[str, float], measures: list[str]
+) -> None:
+    score, latency = pair(task, seed, is_rough=is_rough)
+    everything = Everything(task, score, latency)
+    bounds = everything.quantiles(shares)
+    front = hsnas.search(task, latency, bounds, initial=score, strategy="exact").pareto_front(*measures)
+    assert figures(front, *measures) == everything.front(bounds, *measures)
+    firsts = [getattr(candidate, measures[0]) for candidate in front]
+    assert firsts == sorted(firsts)
+
+
+@settings(max_examples=25)
+@given(tasks(), SEEDS, HIDDEN, SHARES)
+def test_one_thread_two_threads_and_python_give_one_result(
+    task: Task, seed: int, hidden: tuple[int, ...], shares: dict[str, float]
+) -> None:
+    score, latency = pair(task, seed, hidden)
+    bounds = Everything(task, score, latency).quantiles(shares)
+    arguments: dict[str, Any] = {"constraints": bounds, "strategy": "exact"}
+    one = hsnas.search(task, latency, initial=score, **arguments)
+    assert same(one, hsnas.search(task, latency, initial=score, n_threads=2, seed=5, **arguments))
+    assert same(one, hsnas.search(task, Plain(latency), initial=Plain(score), **arguments))
+    assert same(one, hsnas.search(task, Plain(latency), initial=score, **arguments))
+
+
+@settings(max_examples=25)
+@given(tasks(), SEEDS, HIDDEN)
+def test_figures_in_the_frame_are_to_the_bit_those_of_the_predictors(
+    task: Task, seed: int, hidden: tuple[int, ...]
+) -> None:
+    score, latency = pair(task, seed, hidden)
+    frame = hsnas.search(task, latency, initial=score, strategy="exact").to_frame()
+    found = architectures_of(frame)
+    costs = [llmpp.cost(architecture, task=task) for architecture in found]
+    assert (frame["score"].to_numpy() == score.predict(found)).all()
+    assert (frame["latency_ms"].to_numpy() == latency.predict(found)).all()
+    assert frame["gflops"].to_list() == [cost.flops / 1e9 for cost in costs]
+    assert frame["params_m"].to_list() == [cost.params / 1e6 for cost in costs]
+    assert n_distinct_features(frame, task) == len(frame)
+
+
+@settings(max_examples=25)
+@given(tasks())
+def test_flops_and_parameters_are_functions_of_the_features(task: Task) -> None:
+    everything = Everything(task, Level(1))
+    vectors, which = np.unique(everything.features, axis=0, return_inverse=True)
+    assert len(vectors) == task.space.n_feature_vectors
+    assert len(everything.features) == task.space.n_architectures
+    for values in everything.measures.values():
+        least, most = np.full(len(vectors), np.inf), np.zeros(len(vectors))
+        np.minimum.at(least, which.ravel(), values)
+        np.maximum.at(most, which.ravel(), values)
+        assert (least == most).all()
+
+
+@settings(max_examples=25)
+@given(tasks(), SEEDS, SHARES)
+def test_evolution_is_never_better_and_agrees_where_it_finds_the_optimum(
+    task: Task, seed: int, shares: dict[str, float]
+) -> None:
+    score, latency = pair(task, seed)
+    bounds = Everything(task, score, latency).quantiles(shares)
+    exact = hsnas.search(task, latency, bounds, initial=score, strategy="exact")
+    evolution = hsnas.search(task, latency, bounds, initial=score, strategy="evolution", n_iterations=5)
+    if exact.best is None or evolution.best is None:
+        assert evolution.best is None
+        return
+    assert evolution.best.score <= exact.best.score
+    if evolution.best.score == exact.best.score and exact.n_ties == 1:
+        found = [result.best.architecture for result in (exact, evolution) if result.best]
+        one, other = task.space.features(found)
+        assert (one == other).all()
+        assert evolution.best.latency_ms == exact.best.latency_ms
+
+
+def test_a_space_of_one_architecture_has_one_answer() -> None:
+    task = task_of(**{name: values[:1] for name, values in task_of().space.options.items()})
+    result = hsnas.search(task, Board(), initial=Shallow(), strategy="exact")
+    assert (result.status, result.n_ties, result.n_architectures) == ("optimal", 1, 1)
+    assert [candidate.architecture for candidate in result.pareto_front()] == task.space.sample(1)
+
+
+def test_zeros_of_either_sign_are_equal_scores() -> None:
+    class Zero:
+        encoding = "averaged"
+
+        def predict(self, architectures: list[Architecture]) -> list[float]:
+            return [-0.0 if a.decoder_layers == 1 else 0.0 for a in architectures]
+
+    task = task_of()
+    everything = Everything(task, Zero(), Board())
+    result = hsnas.search(task, Board(), initial=Zero(), strategy="exact")
+    check(result, everything, {})
+    assert figures(result.pareto_front(*BOTH), *BOTH) == everything.front({}, *BOTH)
+
+
+def test_bounds_that_exclude_each_other_are_told_from_those_that_nothing_keeps() -> None:
+    class Reverse:
+        encoding = "averaged"
+
+        def predict(self, architectures: list[Architecture]) -> list[float]:
+            return [1 / llmpp.cost(a, task=task).flops for a in architectures]
+
+    task = task_of()
+    everything = Everything(task, Shallow(), Reverse())
+    for shares in ({"latency_ms": 0.0, "gflops": 0.0}, {"latency_ms": 0.0, "gflops": -1.0}):
+        bounds = everything.quantiles(shares)
+        result = hsnas.search(task, Reverse(), bounds, initial=Shallow(), strategy="exact")
+        check_infeasible(result, everything, bounds)
+
+
+def test_the_frame_holds_the_best_thousand_and_the_whole_front() -> None:
+    task = small_task()
+    score, latency = pair(task, seed=2)
+    result = hsnas.search(task, latency, initial=score, strategy="exact")
+    frame, front = result.to_frame(), result.pareto_front()
+    n_beyond = len([candidate for candidate in front if candidate.score < frame["score"][999]])
+    assert n_beyond > 0
+    assert len(frame) == 1000 + n_beyond
+    assert frame["is_on_front"].sum() == len(front)
+    assert frame["is_feasible"].all()
+    on_front = frame.filter(pl.col("is_on_front"))
+    assert set(architectures_of(on_front)) == {candidate.architecture for candidate in front}
+    assert result.history[0].n_evaluations == task.space.n_feature_vectors == 9712
+
+
+def test_only_what_may_keep_the_bounds_is_scored() -> None:
+    task, shallow = small_task(), Shallow()
+    everything = Everything(task, Shallow())
+    bounds = everything.quantiles({"gflops": 0.05})
+    result = hsnas.search(task, None, bounds, initial=shallow, strategy="exact")
+    assert everything.n_vectors(everything.feasible(bounds)) <= len(shallow.asked) < 9712
+    assert result.history[0].n_evaluations == len(shallow.asked)
+
+
+def test_ctrl_c_midway_leaves_the_best_of_what_was_scored() -> None:
+    task = small_task()
+    result = hsnas.search(task, initial=Faulty(2, raise_(KeyboardInterrupt())), strategy="exact")
+    assert result.status == "interrupted"
+    assert (result.n_ties, result.n_architectures) == (None, None)
+    assert result.best is not None
+    assert result.best.score == result.to_frame()["score"].max()
+    assert any("interrupted when 84% of `Faulty` was done" in note for note in result.notes)
+    assert len(result.to_frame()) <= result.history[0].n_evaluations < task.space.n_feature_vectors
+
+
+@pytest.mark.parametrize(
+    "measures", [("gflops",), ("params_m",), ("gflops", "params_m"), ("latency_ms",) * 2]
+)
+def test_a_front_that_is_not_kept_is_refused(measures: tuple[str, ...]) -> None:
+    result = hsnas.search(task_of(), Board(), initial=Shallow(), strategy="exact")
+    with pytest.raises(
+        InputError, match=r"exact front is of score against latency_ms or \(latency_ms, gflop"
+    ):
+        result.pareto_front(*measures)
+
+
+def test_a_measure_that_is_not_known_is_refused() -> None:
+    result = hsnas.search(task_of(), initial=Shallow(), strategy="exact")
+    with pytest.raises(InputError, match="unknown measure 'latency_ms'; known: gflops, params_m"):
+        result.pareto_front("latency_ms", "gflops")
+    with pytest.raises(InputError, match="unknown measure 'speed'"):
+        result.pareto_front("speed")
+
+
+def test_the_wmt_space_is_searched_whole_and_evolution_finds_nothing_better() -> None:
+    exact = hsnas.search("wmt14.en-de", "titan-xp", {"latency_ms": 150})
+    assert TASK.space.n_feature_vectors == N_VECTORS
+    assert (exact.status, exact.strategy) == ("optimal", "exact")
+    assert exact.best is not None
+    assert exact.best.latency_ms is not None
+    assert exact.best.latency_ms <= 150
+    for seed in range(3):
+        bounds = {"latency_ms": 150}
+        evolution = hsnas.search("wmt14.en-de", "titan-xp", bounds, strategy="evolution", seed=seed)
+        assert evolution.best is not None
+        assert evolution.best.score <= exact.best.score
+    whole = hsnas.search("wmt14.en-de", "titan-xp")
+    assert whole.history[0].n_evaluations == N_VECTORS
+    assert whole.best is not None
+    assert whole.best.score > exact.best.score
+    within = [candidate for candidate in whole.pareto_front() if (candidate.latency_ms or 0) <= 150]
+    assert within[-1] == exact.best
