@@ -21,52 +21,113 @@ impl Range {
             .fold(empty, |range, number| Self { low: range.low.min(number), high: range.high.max(number) })
     }
 
-    /// The largest absolute value.
-    fn magnitude(self) -> f64 {
-        self.low.abs().max(self.high.abs())
-    }
-
-    fn times(self, factor: f64) -> Self {
-        let (a, b) = (self.low * factor, self.high * factor);
-        Self { low: a.min(b), high: a.max(b) }
-    }
-
     fn relu(self) -> Self {
         Self { low: self.low.max(0.0), high: self.high.max(0.0) }
     }
 }
 
-/// The largest score that a network may have, given the ranges of its units' known chains and of its other inputs.
-pub(crate) fn ceiling(network: &Network, starts: &[Range], inputs: &[Range]) -> f64 {
-    let n_inputs = inputs.len();
-    let units = starts.iter().enumerate().map(|(unit, &start)| {
-        let weights = &network.weights[unit * n_inputs..][..n_inputs];
-        chain(start, weights.iter().copied().zip(inputs.iter().copied()))
-    });
-    let sum = match &network.output {
-        None => units.fold(Range { low: 0.0, high: 0.0 }, |_, unit| unit),
-        Some((weights, bias)) => {
-            let bias = Range::of(std::iter::once(*bias));
-            chain(bias, weights.iter().copied().zip(units.map(Range::relu)))
-        }
-    };
-    let shift = Range::of(std::iter::once(network.shift));
-    chain(shift, std::iter::once((network.scale, sum))).high
+/// What bounds a network's scores, prepared for many rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Ceiling {
+    n_units: usize,
+    /// The known chains of the first layer's units: low ends, high ends, and magnitudes, one after the other.
+    starts: Vec<f64>,
+    /// The weights of the other inputs, input by input: `(n_inputs, n_units)`.
+    weights: Vec<f64>,
+    /// Weights and bias of the output; none if the first layer is the output.
+    output: Option<(Vec<f64>, f64)>,
+    scale: f64,
+    shift: f64,
 }
 
-/// The range of a float32 chain `start + sum_k w_k x_k`, computed with or without fused multiply-adds.
-fn chain(start: Range, terms: impl Iterator<Item = (f32, Range)>) -> Range {
-    let mut sum = start;
-    let mut magnitude = start.magnitude();
-    let mut n_roundings = 2.0;
-    for (weight, input) in terms {
-        let product = input.times(weight.into());
-        sum = Range { low: sum.low + product.low, high: sum.high + product.high };
-        magnitude += product.magnitude();
-        n_roundings += 2.0;
+impl Ceiling {
+    /// Prepares a network whose units' known chains have the given ranges.
+    pub fn new(network: &Network, starts: &[Range]) -> Self {
+        let n_inputs = network.weights.len() / starts.len();
+        let of_input =
+            |input| network.weights.iter().skip(input).step_by(n_inputs.max(1)).copied().map(f64::from);
+        let widened = |(weights, bias): &(Vec<f32>, f32)| {
+            (weights.iter().copied().map(f64::from).collect(), f64::from(*bias))
+        };
+        let parts: [fn(&Range) -> f64; 3] =
+            [|start| start.low, |start| start.high, |start| start.low.abs().max(start.high.abs())];
+        Self {
+            n_units: starts.len(),
+            starts: parts.iter().flat_map(|part| starts.iter().map(part)).collect(),
+            weights: (0..n_inputs).flat_map(of_input).collect(),
+            output: network.output.as_ref().map(widened),
+            scale: network.scale.into(),
+            shift: network.shift.into(),
+        }
     }
-    // Each rounding errs by at most the roundoff of what was added up so far; twice that covers the second order
-    // and this function's own rounding, and the smallest normal number what underflows.
-    let error = n_roundings * (2.0 * ROUNDOFF * magnitude + f64::from(f32::MIN_POSITIVE));
-    Range { low: sum.low - error, high: sum.high + error }
+
+    /// The largest score that the network may have where its other inputs lie in the given ranges.
+    pub fn of(&self, inputs: &[Range]) -> f64 {
+        let units = self.units(inputs);
+        let unit = |unit: usize| {
+            let part = |part: usize| units[part * self.n_units + unit];
+            Chain { low: part(0), high: part(1), magnitude: part(2) }.range(inputs.len())
+        };
+        let sum = match &self.output {
+            None => unit(0),
+            Some((weights, bias)) => {
+                let mut sum = Chain::at(*bias);
+                for (index, &weight) in weights.iter().enumerate() {
+                    sum.add(unit(index).relu(), weight);
+                }
+                sum.range(weights.len())
+            }
+        };
+        let mut score = Chain::at(self.shift);
+        score.add(sum, self.scale);
+        score.range(1).high
+    }
+
+    /// The chains of the first layer's units, laid out as `starts`; all units take each step together.
+    fn units(&self, inputs: &[Range]) -> Vec<f64> {
+        let mut units = self.starts.clone();
+        let (lows, rest) = units.split_at_mut(self.n_units);
+        let (highs, magnitudes) = rest.split_at_mut(self.n_units);
+        for (input, weights) in inputs.iter().zip(self.weights.chunks_exact(self.n_units)) {
+            let ends = lows.iter_mut().zip(highs.iter_mut()).zip(magnitudes.iter_mut());
+            for (((low, high), magnitude), weight) in ends.zip(weights) {
+                let (a, b) = (weight * input.low, weight * input.high);
+                *low += if a < b { a } else { b };
+                *high += if a < b { b } else { a };
+                *magnitude += a.abs() + b.abs();
+            }
+        }
+        units
+    }
+}
+
+/// The range of a chain of multiply-adds, and what its roundings may add up to.
+#[derive(Debug, Clone, Copy)]
+struct Chain {
+    low: f64,
+    high: f64,
+    magnitude: f64,
+}
+
+impl Chain {
+    fn at(start: f64) -> Self {
+        Self { low: start, high: start, magnitude: start.abs() }
+    }
+
+    fn add(&mut self, input: Range, weight: f64) {
+        let (a, b) = (input.low * weight, input.high * weight);
+        self.low += if a < b { a } else { b };
+        self.high += if a < b { b } else { a };
+        self.magnitude += a.abs() + b.abs();
+    }
+
+    /// The range of the chain in float32 after `n` products, computed with or without fused multiply-adds.
+    #[expect(clippy::cast_precision_loss, reason = "a small count")]
+    fn range(self, n: usize) -> Range {
+        // Each of two roundings per product errs by at most the roundoff of what was added up so far; twice that
+        // covers the second order and this function's own rounding, and the smallest normal number what underflows.
+        let n_roundings = (2 * n + 2) as f64;
+        let error = n_roundings * (2.0 * ROUNDOFF * self.magnitude + f64::from(f32::MIN_POSITIVE));
+        Range { low: self.low - error, high: self.high + error }
+    }
 }

@@ -103,6 +103,11 @@ impl<'a> Exact<'a> {
         self.best_between(f64::NEG_INFINITY, f64::INFINITY, n)
     }
 
+    /// Those of the `n` best feasible cells that score at least `least`.
+    pub(crate) fn best_from(&self, least: f32, n: usize) -> Vec<usize> {
+        self.ranked((f64::NEG_INFINITY, f64::INFINITY), least, n)
+    }
+
     /// How many feasible cells share the best score.
     #[must_use]
     pub fn ties(&self) -> Ties {
@@ -175,8 +180,11 @@ impl<'a> Exact<'a> {
 
     /// The `n` best feasible cells whose expense is above `low` and not above `high`.
     fn best_between(&self, low: f64, high: f64, n: usize) -> Vec<usize> {
+        self.ranked((low, high), f32::NEG_INFINITY, n)
+    }
+
+    fn ranked(&self, (low, high): (f64, f64), mut least: f32, n: usize) -> Vec<usize> {
         let mut best = BinaryHeap::with_capacity(n.min(self.measures.grid().len()) + 1);
-        let mut least = f32::NEG_INFINITY;
         for row in &self.rows {
             if n == 0 || row.score < least {
                 break;
@@ -199,8 +207,14 @@ impl<'a> Exact<'a> {
         best.into_sorted_vec().into_iter().map(|Reverse(ranked)| ranked.index).collect()
     }
 
-    pub(crate) fn staircase(&self) -> Staircase {
+    fn staircase(&self) -> Staircase {
         let mut front = Staircase::default();
+        self.extend_front(&mut front);
+        front
+    }
+
+    /// Adds the cells to a front of others.
+    pub(crate) fn extend_front(&self, front: &mut Staircase) {
         for row in &self.rows {
             // What no cell of the row can pass: the best so far at the row's smallest measure.
             let floor = front.score_at(row.floor.expense());
@@ -213,7 +227,6 @@ impl<'a> Exact<'a> {
                 front.insert(Step { measure, score, index: cell.index });
             }
         }
-        front
     }
 
     /// The feasible cells of a row.

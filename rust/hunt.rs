@@ -3,11 +3,13 @@
 
 use crate::error::{Result, expect_size};
 use crate::exact::Exact;
+use crate::front::Staircase;
 use crate::measures::{Bounds, Floor, Measures};
 use crate::sweep::Sweep;
 
-/// Rows that are scored first; later as many at a time as half of those scored before.
-const FIRST_ROWS: usize = 128;
+/// Rows that are scored at a time, at least; or else this share of those scored before.
+const LEAST_ROWS: usize = 128;
+const SHARE: usize = 4;
 
 /// A row that may hold a feasible cell.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +29,10 @@ pub struct Hunt<'a> {
     n: usize,
     /// Rows that may still matter, those of the largest ceilings first.
     pending: Vec<Candidate>,
-    scored: Vec<Candidate>,
+    n_scored: usize,
+    /// The best scores, up to `n`, best first.
+    best: Vec<f32>,
+    front: Staircase,
 }
 
 impl<'a> Hunt<'a> {
@@ -39,7 +44,8 @@ impl<'a> Hunt<'a> {
         let candidate = |(row, floor)| Candidate { row, floor, ceiling: sweep.ceiling(row) };
         let mut pending: Vec<Candidate> = feasible.map(candidate).collect();
         pending.sort_unstable_by(|a, b| b.ceiling.total_cmp(&a.ceiling).then(a.row.cmp(&b.row)));
-        Self { measures, sweep, bounds, n, pending, scored: Vec::new() }
+        let (best, front) = (Vec::new(), Staircase::default());
+        Self { measures, sweep, bounds, n, pending, n_scored: 0, best, front }
     }
 
     /// Scores some more rows into the scores of the whole grid, and marks them. False when nothing is left that may
@@ -51,7 +57,7 @@ impl<'a> Hunt<'a> {
         let n_rows = self.measures.grid().rows().len();
         expect_size("marks of a grid's rows", n_rows, is_scored.len())?;
         expect_size("scores of a grid", self.measures.grid().len(), scores.len())?;
-        let n_next = FIRST_ROWS.max(self.scored.len() / 2).min(self.pending.len());
+        let n_next = LEAST_ROWS.max(self.n_scored / SHARE).min(self.pending.len());
         if n_next == 0 {
             return Ok(false);
         }
@@ -63,22 +69,36 @@ impl<'a> Hunt<'a> {
         for (mark, is_wanted) in is_scored.iter_mut().zip(&wanted) {
             *mark |= is_wanted;
         }
-        self.scored.extend(self.pending.drain(..n_next));
-        self.drop_hopeless(scores);
+        self.n_scored += n_next;
+        let rows: Vec<Candidate> = self.pending.drain(..n_next).collect();
+        self.learn(&rows, scores);
+        self.drop_hopeless();
         Ok(!self.pending.is_empty())
     }
 
-    /// Drops the rows that can hold neither one of the best nor a point of the front.
-    fn drop_hopeless(&mut self, scores: &[f32]) {
-        let rows = self.scored.iter().map(|candidate| (candidate.row, candidate.floor));
+    /// Takes rows that were just scored into account.
+    fn learn(&mut self, rows: &[Candidate], scores: &[f32]) {
+        let rows = rows.iter().map(|candidate| (candidate.row, candidate.floor));
         let exact = Exact::of_rows(self.measures, scores, self.bounds, rows);
-        let best = exact.best(self.n);
-        let weakest = best.last().filter(|_| best.len() == self.n);
-        let least = weakest.map_or(f64::NEG_INFINITY, |&cell| f64::from(scores[cell]));
-        let front = exact.staircase();
+        let best = exact.best_from(self.least(), self.n);
+        self.best.extend(best.into_iter().map(|cell| scores[cell]));
+        self.best.sort_unstable_by(|a, b| b.total_cmp(a));
+        self.best.truncate(self.n);
+        exact.extend_front(&mut self.front);
+    }
+
+    /// What the weakest of the `n` best scores so far; nothing less can be among them.
+    fn least(&self) -> f32 {
+        let weakest = self.best.last().filter(|_| self.best.len() == self.n);
+        weakest.copied().unwrap_or(f32::NEG_INFINITY)
+    }
+
+    /// Drops the rows that can hold neither one of the best nor a point of the front.
+    fn drop_hopeless(&mut self) {
+        let (least, front) = (f64::from(self.least()), &self.front);
         self.pending.retain(|candidate| {
-            let on_front = front.score_at(candidate.floor.expense());
-            let is_hopeless = candidate.ceiling < least && candidate.ceiling < on_front;
+            let is_hopeless =
+                candidate.ceiling < least && candidate.ceiling < front.score_at(candidate.floor.expense());
             !is_hopeless
         });
     }

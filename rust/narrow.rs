@@ -1,6 +1,6 @@
 //! A narrow MLP on a grid: what depends on a cell's column alone is computed once, and each row at a stroke.
 
-use crate::ceiling::{Range, ceiling};
+use crate::ceiling::{Ceiling, Range};
 use crate::columns::{Columns, Network, TILE_ROWS, Tile, chains, score, tiles};
 use crate::grid::{Grid, Half};
 use crate::mlp::Mlp;
@@ -35,8 +35,7 @@ pub(crate) struct Narrow<'a> {
     /// The inputs that are not part of the prepared chains.
     inputs: Vec<Input>,
     network: Network,
-    /// For each unit of the first layer, the range of its prepared chains over all columns.
-    start_ranges: Vec<Range>,
+    ceiling: Ceiling,
 }
 
 impl<'a> Narrow<'a> {
@@ -70,8 +69,9 @@ impl<'a> Narrow<'a> {
         let feature_ranges = features.iter().map(|tiles| range_of(tiles.iter(), n_columns)).collect();
         let n_units = first.bias.len();
         let of_unit = |unit| network.starts.iter().skip(unit).step_by(n_units);
-        let start_ranges = (0..n_units).map(|unit| range_of(of_unit(unit), n_columns)).collect();
-        Some(Self { mlp, grid, features, feature_ranges, inputs, network, start_ranges })
+        let starts: Vec<Range> = (0..n_units).map(|unit| range_of(of_unit(unit), n_columns)).collect();
+        let ceiling = Ceiling::new(&network, &starts);
+        Some(Self { mlp, grid, features, feature_ranges, inputs, network, ceiling })
     }
 
     /// Makes the buffer that [`Self::score_row`] keeps from row to row.
@@ -84,7 +84,7 @@ impl<'a> Narrow<'a> {
         let features = self.grid.rows().features(row);
         let inputs: Vec<Range> =
             self.inputs.iter().map(|input| input.range(&self.feature_ranges, features)).collect();
-        ceiling(&self.network, &self.start_ranges, &inputs)
+        self.ceiling.of(&inputs)
     }
 
     /// Scores the cells of one row, `(n_columns,)`.
@@ -112,6 +112,9 @@ impl Input {
             Factor::OfRow(member) => [row_features[member]; 2],
             Factor::OfColumn(member) => [ranges[member].low as f32, ranges[member].high as f32],
         });
+        if !self.varies() {
+            return Range::of(std::iter::once((ends[0][0] * ends[1][0] - self.mean) / self.std));
+        }
         let corners = ends[0].into_iter().flat_map(|first| ends[1].map(|second| first * second));
         Range::of(corners.map(|value| (value - self.mean) / self.std))
     }

@@ -29,18 +29,23 @@ def architectures_of(frame: pl.DataFrame) -> list[Architecture]:
     return [Architecture.from_dict({name: row[name] for name in FIELDS}) for row in frame.to_dicts()]
 
 
-def same(one: SearchResult, other: SearchResult) -> bool:
-    """Whether two searches did and found the same, whatever their predictors are called."""
-
-    def history(result: SearchResult) -> list[tuple[Any, ...]]:
-        return [(i.iteration, i.best_score, i.n_evaluations, i.n_cache_hits) for i in result.history]
+def same_found(one: SearchResult, other: SearchResult) -> bool:
+    """Whether two searches found the same, whatever their predictors are called."""
 
     def outcome(result: SearchResult) -> tuple[Any, ...]:
         return result.status, result.best, result.reachable, result.n_ties, result.n_architectures
 
     frames = [result.to_frame().drop("predictor") for result in (one, other)]
-    is_same = outcome(one) == outcome(other) and history(one) == history(other)
-    return is_same and frames[0].equals(frames[1])
+    return outcome(one) == outcome(other) and frames[0].equals(frames[1])
+
+
+def same(one: SearchResult, other: SearchResult) -> bool:
+    """Whether two searches also did the same."""
+
+    def history(result: SearchResult) -> list[tuple[Any, ...]]:
+        return [(i.iteration, i.best_score, i.n_evaluations, i.n_cache_hits) for i in result.history]
+
+    return same_found(one, other) and history(one) == history(other)
 
 
 def n_distinct_features(frame: pl.DataFrame, task: Task = TASK) -> int:
