@@ -24,7 +24,7 @@ class PaperMlp:
     layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
 
     @classmethod
-    def random(cls, seed: int, *, offset: float = 0.0) -> "PaperMlp":
+    def random(cls, seed: int, *, offset: float = 0.0, widths: tuple[int, ...] = WIDTHS) -> "PaperMlp":
         """Draws weights that keep the scale of what passes through; `offset` is added to the output."""
         rng = np.random.default_rng(seed)
         layers = [
@@ -32,7 +32,7 @@ class PaperMlp:
                 (rng.standard_normal((n_out, n_in)) * np.sqrt(2 / n_in)).astype(np.float32),
                 (rng.standard_normal(n_out) * 0.1).astype(np.float32),
             )
-            for n_in, n_out in itertools.pairwise(WIDTHS)
+            for n_in, n_out in itertools.pairwise(widths)
         ]
         layers[-1][1][:] += np.float32(offset)
         return cls(tuple(layers))
@@ -66,6 +66,11 @@ class PaperMlp:
 def pair(seed: int) -> tuple[PaperMlp, PaperMlp]:
     """Random MLPs for the score and for the latency, which is positive."""
     return PaperMlp.random(2 * seed), PaperMlp.random(2 * seed + 1, offset=10.0)
+
+
+def random_network(widths: tuple[int, ...], seed: int) -> MlpPredictor:
+    """A predictor of other widths with random weights."""
+    return PaperMlp.random(seed, widths=widths).as_llmpp(f"random {seed}")
 
 
 def bound_at_median(latency: MlpPredictor, seed: int) -> float:
