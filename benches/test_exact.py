@@ -133,7 +133,8 @@ def test_two_threads_give_equal_results_in_less_time() -> None:
         alone = times_of(lambda: whole_table(task, score, latency), 2, time.perf_counter).least
         together = times_of(lambda: whole_table(task, score, latency, 2), 2, time.perf_counter).least
         speed_ups.append(alone / together)
-        peaks.append(peak_flops(2, n_rounds=1) / peak_flops(1, n_rounds=1))
+        alone, together = (peak_flops(n, 1, time.perf_counter) for n in (1, 2))
+        peaks.append(together / alone)
     speed_up, peak = statistics.median(speed_ups), statistics.median(peaks)
     print(f"\nexact_threads: {speed_up:.2f}x on two threads, the FMA peak {peak:.2f}x (medians of 9)")
     write("exact_threads", {"speed_up": speed_up, "peak": peak, "speed_ups": speed_ups, "peaks": peaks})
