@@ -25,7 +25,7 @@ from llmpp.latency import FEATURE_COLUMNS, LATENCY_COLUMNS
 
 TASK = load_task("wmt14.en-de")
 ARCHITECTURE = TASK.figures[0].architecture
-VERBS = ["search", "cost", "distill", "fit-latency", "tasks"]
+VERBS = ["search", "frontier", "cost", "distill", "fit-latency", "tasks"]
 SHORT = ["--n-iterations", "3", "--n-population", "12", "--n-parents", "5"]
 
 
@@ -66,9 +66,10 @@ def test_search_prints_the_result_of_the_call_as_the_last_line(llmpp_command: Co
     result = hsnas.search("wmt14.en-de", "titan-xp", bounds, seed=3)
     assert code == 0
     assert result.best is not None
-    assert content["status"] == "budget"
+    assert (content["status"], content["strategy"]) == ("optimal", "exact")
     assert content["best"] == result.best.to_dict()
-    assert content["n_evaluations"] == len(result.to_frame())
+    assert content["n_evaluations"] == sum(iteration.n_evaluations for iteration in result.history)
+    assert content["notes"] == list(result.notes)
     assert content["run_dir"] == "run"
 
 
@@ -110,6 +111,45 @@ def test_every_setting_of_the_evolution_reaches_the_search(llmpp_command: Comman
         "mutation_prob": 0.2,
         "max_draws": 20,
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "strategy", "words"),
+    [
+        ([], "exact", "exact search"),
+        (["--strategy", "exact"], "exact", ""),
+        (["--strategy", "evolution"], "evolution", ""),
+        (["--max-vectors", "1000"], "evolution", "more than `max_vectors=1,000`"),
+        (["--n-parents", "25"], "evolution", "settings of the evolution were given"),
+        (["--mutation-prob", "0"], "evolution", "settings of the evolution were given"),
+    ],
+)
+def test_the_strategy_is_chosen_by_flags(
+    arguments: list[str], strategy: str, words: str, llmpp_command: Command
+) -> None:
+    code, out, _ = llmpp_command("search", "--task", "wmt14.en-de", *arguments, "--json")
+    content = last_line(out)
+    assert (code, content["strategy"]) == (0, strategy)
+    assert words in " ".join(content["notes"])
+
+
+def test_keep_makes_the_next_search_score_nothing(llmpp_command: Command) -> None:
+    arguments = ["search", "--task", "wmt14.en-de", "--hardware", "titan-xp", "--keep", "--json"]
+    one, two = (last_line(llmpp_command(*arguments)[1]) for _ in range(2))
+    assert one["n_evaluations"] > 0
+    assert two["n_evaluations"] == 0
+    assert one["best"] == two["best"]
+
+
+def test_a_baseline_of_an_exact_search_is_asked_about_as_many_as_flagged(llmpp_command: Command) -> None:
+    student = Path(llmpp.__file__).parent / "assets" / "students" / "wmt14.en-fr.safetensors"
+    code, out, _ = llmpp_command(
+        "search", "--task", "wmt14.en-de", "--baseline", student, "--strategy", "exact",
+        "--n-proposals", "30", "--run-dir", "run", "--json",
+    )  # fmt: skip
+    frame = pl.read_parquet("run/candidates.parquet")
+    assert (code, last_line(out)["status"]) == (0, "budget")
+    assert len(frame.filter(pl.col("predictor") == str(student))) == 30
 
 
 def test_max_draws_has_a_flag_like_the_other_settings(llmpp_command: Command) -> None:
@@ -318,6 +358,14 @@ def test_tasks_lists_tasks_and_hardware(llmpp_command: Command) -> None:
         (["search", "--task", "wmt14.en-de", "--switch", "2"], "`switch` must be in [0, 1], got 2.0"),
         (["search", "--task", "wmt14.en-de", "--mutation-prob", "7"], "`mutation_prob` must be in [0, 1]"),
         (["search", "--task", "wmt14.en-de", "--n-population", "0"], "`n_population` must be"),
+        (["search", "--task", "wmt14.en-de", "--strategy", "best"], "known: auto, exact, evolution"),
+        (
+            ["search", "--task", "wmt14.en-de", "--strategy", "exact", "--max-vectors", "9"],
+            "strategy='exact' is not possible: the space has 5,717,348 feature vectors",
+        ),
+        (["frontier", "--task", "wmt15"], "unknown task 'wmt15'; known"),
+        (["frontier", "--task", "wmt14.en-de", "--max-vectors", "9"], "more than `max_vectors=9`"),
+        (["frontier", "--task", "wmt14.en-de", "-o", "curve.txt"], "written as .parquet or .json"),
         (["search", "--task", "iwslt14.de-en"], "llmpp distill ANSWERS --task iwslt14.de-en -o FILE"),
         (["search", "--task", "wmt14.en-de", "--gflops", "much"], "for '--gflops'"),
         (["search"], "Missing option '--task'"),

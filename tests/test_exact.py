@@ -106,7 +106,7 @@ def check(
     return result
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(tasks(), SEEDS, HIDDEN, st.booleans(), SHARES)
 def test_answers_about_networks_are_those_of_brute_force(
     task: Task, seed: int, hidden: tuple[int, ...], is_rough: bool, shares: dict[str, float]
@@ -114,7 +114,7 @@ def test_answers_about_networks_are_those_of_brute_force(
     check(task, *pair(task, seed, hidden, is_rough=is_rough), shares)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(tasks(), SEEDS, HIDDEN, SHARES)
 def test_without_hardware_scores_are_weighed_against_flops(
     task: Task, seed: int, hidden: tuple[int, ...], shares: dict[str, float]
@@ -122,7 +122,7 @@ def test_without_hardware_scores_are_weighed_against_flops(
     check(task, network(task.space, hidden, seed=seed), None, shares)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(tasks(), st.integers(1, 5), st.booleans(), SHARES)
 def test_answers_about_predictors_in_python_are_those_of_brute_force_also_among_ties(
     task: Task, n_levels: int, has_hardware: bool, shares: dict[str, float]
@@ -130,7 +130,7 @@ def test_answers_about_predictors_in_python_are_those_of_brute_force_also_among_
     check(task, Level(n_levels), Board() if has_hardware else None, shares)
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(SEEDS, HIDDEN, st.booleans(), st.booleans(), SHARES)
 def test_where_there_is_much_to_skip_answers_are_those_of_brute_force(
     seed: int, hidden: tuple[int, ...], is_rough: bool, has_hardware: bool, shares: dict[str, float]
@@ -139,7 +139,7 @@ def test_where_there_is_much_to_skip_answers_are_those_of_brute_force(
     check(SMALL, score, latency if has_hardware else None, shares, is_ordered=False)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(tasks(1000), SEEDS, st.booleans(), SHARES, st.permutations(BOTH))
 def test_the_front_of_two_measures_is_that_of_brute_force(
     task: Task, seed: int, is_rough: bool, shares: dict[str, float], measures: list[str]
@@ -174,7 +174,7 @@ def test_one_thread_two_threads_and_python_give_one_result(
     assert same_found(one, hsnas.search(task, Plain(latency), initial=score, **arguments))
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(tasks(), SEEDS, HIDDEN)
 def test_figures_in_the_frame_are_to_the_bit_those_of_the_predictors(
     task: Task, seed: int, hidden: tuple[int, ...]
@@ -190,7 +190,7 @@ def test_figures_in_the_frame_are_to_the_bit_those_of_the_predictors(
     assert n_distinct_features(frame, task) == len(frame)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(tasks())
 def test_flops_and_parameters_are_functions_of_the_features(task: Task) -> None:
     everything = Everything(task, Level(1))
@@ -204,7 +204,7 @@ def test_flops_and_parameters_are_functions_of_the_features(task: Task) -> None:
         assert (least == most).all()
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(tasks(), SEEDS, SHARES)
 def test_evolution_is_never_better_and_agrees_where_it_finds_the_optimum(
     task: Task, seed: int, shares: dict[str, float]

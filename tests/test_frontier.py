@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from enumeration import Everything, figures, small_task, task_of
+from command import Command, last_line
+from enumeration import PAIR, Everything, figures, small_task, task_of
 from llmpp import InputError, PredictorError, hsnas
 from llmpp.frontier import Frontier
 from predictors import Board, Faulty, Ordered, Shallow, network, raise_
@@ -102,21 +103,20 @@ def test_the_curve_is_ready_for_json(small: Frontier) -> None:
     assert content["notes"] == list(small.notes)
 
 
-@pytest.mark.parametrize("hardware", [LATENCY, None])
-def test_a_plot_drawn_twice_is_equal_to_the_byte(hardware: Any, tmp_path: Path) -> None:
+def test_a_plot_drawn_twice_is_equal_to_the_byte(small: Frontier, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    curve = hsnas.frontier(SMALL, hardware, initial=SCORE)
-    one = curve.plot(tmp_path / "one" / "curve.v1")
-    two = curve.plot(str(tmp_path / "two" / "curve"))
+    one = small.plot(tmp_path / "one" / "curve.v1")
+    two = small.plot(str(tmp_path / "two" / "curve"))
     assert [path.name for path in one] == ["curve.v1.png", "curve.v1.svg"]
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
     assert one[0].read_bytes().startswith(b"\x89PNG")
     assert one[1].read_text().startswith("<?xml")
 
 
-def test_a_curve_of_one_point_is_drawn(tmp_path: Path) -> None:
+def test_a_curve_of_one_point_against_flops_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    curve = hsnas.frontier(SMALL, Board(), initial=Shallow())
+    curve = hsnas.frontier(task_of({name: values[:1] for name, values in PAIR.items()}), initial=Shallow())
+    assert len(curve.candidates) == 1
     assert all(path.is_file() for path in curve.plot(tmp_path / "point"))
 
 
@@ -177,3 +177,24 @@ def test_a_predictor_that_fails_is_named() -> None:
 def test_an_unknown_keyword_is_refused() -> None:
     with pytest.raises(TypeError, match="unexpected"):
         hsnas.frontier(TASK, population=5)
+
+
+def test_the_command_prints_writes_and_draws_the_curve(llmpp_command: Command, wmt: Frontier) -> None:
+    pytest.importorskip("matplotlib")
+    arguments = ["frontier", "--task", "wmt14.en-de", "--hardware", "titan-xp"]
+    code, out, _ = llmpp_command(*arguments, "-o", "curve.parquet", "--plot", "curve", "--json")
+    assert code == 0
+    assert last_line(out) == json.loads(json.dumps(wmt.to_dict()))
+    assert pl.read_parquet("curve.parquet").equals(wmt.to_frame())
+    assert sorted(path.name for path in Path().glob("curve*")) == ["curve.parquet", "curve.png", "curve.svg"]
+    code, out, _ = llmpp_command(*arguments, "-o", "curve.json")
+    assert code == 0
+    assert json.loads(Path("curve.json").read_text()) == json.loads(json.dumps(wmt.to_dict()))
+    assert f"{wmt.candidates[-1].score:.3f}" in out
+    assert "written: curve.json" in out
+
+
+def test_the_command_exits_with_three_where_nothing_is_feasible(llmpp_command: Command) -> None:
+    code, out, _ = llmpp_command("frontier", "--task", "wmt14.en-de", "--gflops", "0.5", "--json")
+    assert (code, last_line(out)["front"]) == (3, [])
+    assert llmpp_command("frontier", "--task", "wmt14.en-de", "--gflops", "0.5")[0] == 3

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from enumeration import small_task, task_of
+from enumeration import task_of
 from llmpp import SearchResult, hsnas
 from llmpp.kept import folder
 from predictors import Plain, Shallow, network
 from trial import TASK, same_found
 
-SMALL = small_task()
+SMALL = task_of()
+N_VECTORS = SMALL.space.n_feature_vectors
 SCORE = network(SMALL.space, seed=1)
 LATENCY = network(SMALL.space, (), seed=2, mean=100)
 BOUNDS = {"latency_ms": 100, "gflops": 0.005}
@@ -48,12 +49,12 @@ def saved(array: NDArray[Any]) -> bytes:
 
 def test_the_first_search_keeps_columns_and_the_second_reads_them() -> None:
     one = search()
-    assert counts(one) == (9712, False)
+    assert counts(one) == (N_VECTORS, False)
     assert len(kept()) == 2
     for path in kept():
         column = np.load(path)
         assert path.suffix == ".npy"
-        assert (column.size, column.dtype) == (9712, np.float32)
+        assert (column.size, column.dtype) == (N_VECTORS, np.float32)
     changed = [path.stat().st_mtime_ns for path in kept()]
     two = search()
     assert counts(two) == (0, True)
@@ -85,7 +86,7 @@ def test_only_networks_are_kept() -> None:
     one = search(initial=Plain(SCORE))
     assert len(kept()) == 1
     assert same_found(one, search(initial=Plain(SCORE)))
-    assert counts(search())[0] == 9712
+    assert counts(search())[0] == N_VECTORS
     assert len(kept()) == 2
 
 
@@ -96,7 +97,7 @@ def test_an_infeasible_search_keeps_its_columns_too() -> None:
 
 def test_another_predictor_and_another_space_have_other_columns() -> None:
     search()
-    assert counts(search(initial=network(SMALL.space, seed=3)))[0] == 9712
+    assert counts(search(initial=network(SMALL.space, seed=3)))[0] == N_VECTORS
     assert len(kept()) == 3
     assert counts(search(hardware=None, bounds={})) == (0, True)
     assert len(kept()) == 3
@@ -104,7 +105,7 @@ def test_another_predictor_and_another_space_have_other_columns() -> None:
     score, latency = network(other.space, seed=1), network(other.space, (), seed=2, mean=100)
     assert score.mlp.safetensors == SCORE.mlp.safetensors
     result = hsnas.search(other, latency, BOUNDS, initial=score, keep=True)
-    assert counts(result) == (9712, False)
+    assert counts(result) == (N_VECTORS, False)
     assert len(kept()) == 5
 
 
@@ -152,7 +153,7 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "pickle": lambda _: saved(np.array([{}, {}])),
     "wrong values": lambda good: good[:128] + bytes(len(good) - 128),
     "wrong second half": other_end,
-    "not finite": lambda good: saved(np.full((607, 16), np.nan, np.float32)),
+    "not finite": lambda good: saved(np.full(SMALL.space.grid.shape, np.nan, np.float32)),
     "flat": lambda good: saved(np.load(BytesIO(good)).reshape(-1)),
     "turned": lambda good: saved(np.load(BytesIO(good)).T),
     "fortran": lambda good: saved(np.asfortranarray(np.load(BytesIO(good)))),
@@ -161,7 +162,7 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "big-endian": lambda good: saved(np.load(BytesIO(good)).astype(">f4")),
     "integers": lambda good: saved(np.load(BytesIO(good)).view(np.int32)),
     "header that ends early": lambda _: header("{'descr': '<f4', 'fort"),
-    "header of no array": lambda _: header("{'descr': 'zz', 'fortran_order': False, 'shape': (607, 16), }"),
+    "header of no array": lambda _: header("{'descr': 'zz', 'fortran_order': False, 'shape': (9, 16), }"),
     "huge shape": lambda _: header("{'descr': '<f4', 'fortran_order': False, 'shape': (10**20, 1000), }"),
     "huge shape in digits": lambda _: header(
         "{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000000000000, 16), }"
