@@ -135,7 +135,7 @@ impl<'a> Exact<'a> {
     #[must_use]
     pub fn wide_front(&self) -> Vec<usize> {
         let point = |cell: Cell| Point {
-            score: f64::from(self.scores[cell.index]),
+            score: f64::from(self.scores[cell.index]) + 0.0,
             measures: [self.measures.expense(cell), self.measures.costs(cell)[0]],
             index: cell.index,
         };
@@ -197,7 +197,9 @@ impl<'a> Exact<'a> {
                 if expense <= low || expense > high {
                     continue;
                 }
-                best.push(Reverse(Ranked { score: self.scores[cell.index], expense, index: cell.index }));
+                // Zeros of either sign are equal.
+                let score = self.scores[cell.index] + 0.0;
+                best.push(Reverse(Ranked { score, expense, index: cell.index }));
                 if best.len() > n {
                     best.pop();
                     least = best.peek().map_or(least, |Reverse(ranked)| ranked.score);

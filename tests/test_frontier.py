@@ -176,7 +176,7 @@ def test_a_predictor_that_fails_is_named() -> None:
 
 def test_an_unknown_keyword_is_refused() -> None:
     with pytest.raises(TypeError, match="unexpected"):
-        hsnas.frontier(TASK, population=5)
+        hsnas.frontier(TASK, population=5)  # type: ignore[call-arg]
 
 
 def test_the_command_prints_writes_and_draws_the_curve(llmpp_command: Command, wmt: Frontier) -> None:

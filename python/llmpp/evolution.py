@@ -70,6 +70,7 @@ class Run:
         self.phases = record.phases
         self.latency = latency
         self.n_threads = n_threads
+        self.n_iterations = settings.n_iterations
         self.measures = [name for name in MEASURES if name != "latency_ms" or latency is not None]
         options = {name: value for name, value in asdict(settings).items() if name != "n_iterations"}
         self.evolution = _core.Evolution(

@@ -4,6 +4,7 @@ Of 4e14 architectures of HAT's WMT space, 5,717,348 differ in what such a predic
 are those of the networks' own forward pass in float32, to the bit, and all constraints hold exactly.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class ExactRun:
         self.latency = latency
         self.bounds = bounds
         self.n_proposals = settings.n_proposals
+        self.n_iterations = 1 + (len(record.phases) - 1) * math.ceil(settings.n_proposals / _BATCH)
         self.table = Table(record, bounds, n_threads=settings.n_threads, keep=settings.keep)
 
     def search(
@@ -61,27 +63,53 @@ class ExactRun:
         table = self.table
         table.notes.extend(notes)
         start = time.perf_counter()
-        if self.latency is not None:
-            table.measure(self.latency)
-        table.score(self.record.phases[0].predictor, whole=len(self.record.phases) > 1)
-        best, front, n_ties, n_architectures = table.optimum()
-        # In plain Python: numpy's set operations import its masked arrays, which takes longer than a query.
-        others = np.array(sorted(set(front.tolist()) - set(best.tolist())), np.uint64)
-        found = table.scored(np.concatenate([best, others]))
-        if not len(best):
+        try:
+            self.score_all()
+        except BaseException:
+            self.record.save(self.found()[0])
+            raise
+        found, ties = self.found()
+        if not len(found.scores):
             return self.finish(found, "interrupted" if table.is_interrupted else "infeasible")
+        status: Status = "interrupted" if table.is_interrupted else "optimal"
         seconds = time.perf_counter() - start
-        self.report(callbacks, float(found.scores[0]), table.n_evaluated, table.n_kept, seconds)
-        if table.is_interrupted:
-            return self.finish(found, "interrupted")
+        try:
+            self.report(callbacks, float(found.scores[0]), table.n_evaluated, table.n_kept, seconds)
+        except KeyboardInterrupt:
+            status = "interrupted"
+        except BaseException:
+            self.record.save(found)
+            raise
+        if status == "interrupted":
+            return self.finish(found, status)
         if len(self.record.phases) > 1:
             return self.consult(found, callbacks)
+        return self.finish(found, status, **ties, _wide_front=self.wide_front)
+
+    def score_all(self) -> None:
+        """Measures and scores feature vectors, until Ctrl-C."""
+        if self.latency is not None:
+            self.table.measure(self.latency)
+        self.table.score(self.record.phases[0].predictor, whole=len(self.record.phases) > 1)
+
+    def found(self) -> tuple[Scored, dict[str, int]]:
+        """The best and the front of what was scored, the optimum first, and what ties with it."""
+        best, front, n_ties, n_architectures = self.table.optimum()
+        # In plain Python: numpy's set operations import its masked arrays, which takes longer than a query.
+        others = np.array(sorted(set(front.tolist()) - set(best.tolist())), np.uint64)
         ties = {"n_ties": n_ties, "n_architectures": n_architectures}
-        return self.finish(found, "optimal", **ties, _wide_front=self.wide_front)
+        return self.table.scored(np.concatenate([best, others])), ties
 
     def wide_front(self) -> Scored:
-        """The front of score against latency and FLOPs, for which the rest is scored."""
+        """The front of score against latency and FLOPs, for which the rest is scored.
+
+        Raises:
+            KeyboardInterrupt: If Ctrl-C came before the rest was scored.
+        """
         self.table.score(self.record.phases[0].predictor, whole=True)
+        if self.table.is_interrupted:
+            self.table.is_interrupted = False
+            raise KeyboardInterrupt
         return self.table.scored(self.table.wide_front())
 
     def consult(self, found: Scored, callbacks: Sequence[Callable[[Iteration], object]]) -> SearchResult:

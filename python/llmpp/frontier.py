@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from llmpp.errors import InputError, require
 from llmpp.figure import save_figure
 from llmpp.ranges import positive
-from llmpp.result import MEASURES, Candidate
+from llmpp.result import MEASURES, Candidate, architecture_schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -49,7 +49,8 @@ class Frontier:
         for candidate in self.candidates:
             figures = {name: getattr(candidate, name) for name in ("score", *MEASURES)}
             rows.append(figures | candidate.architecture.to_dict())
-        return pl.DataFrame(rows, schema_overrides=dict.fromkeys(MEASURES, pl.Float64))
+        schema = dict.fromkeys(("score", *MEASURES), pl.Float64()) | architecture_schema()
+        return pl.DataFrame(rows, schema=schema)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON."""

@@ -133,19 +133,32 @@ def search(
         run = ExactRun(record, latency=latency, bounds=bounds, settings=exact)
     else:
         run = Run(record, latency=latency, bounds=bounds, settings=settings, seed=seed, n_threads=n_threads)
-    with _progress_bar(settings.n_iterations, enabled=progress) as advance:
+    with _progress_bar(run.n_iterations, enabled=progress) as advance:
         return run.search([*callbacks, advance], notes)
 
 
 def frontier(
-    task: str | Path | Task, hardware: str | Path | Predictor | None = None, **options: Any
+    task: str | Path | Task,
+    hardware: str | Path | Predictor | None = None,
+    constraints: Mapping[str, float] | None = None,
+    *,
+    initial: str | Path | Predictor = "distilled",
+    max_vectors: int = 20_000_000,
+    keep: bool = False,
+    n_threads: int = 1,
+    progress: bool = False,
 ) -> Frontier:
     """Answers every latency constraint at once: the best score for each latency that there is.
 
     Args:
         task: As in `search`.
         hardware: As in `search`; None for the best score for each number of FLOPs.
-        **options: Further arguments of `search`: constraints, initial, max_vectors, keep, n_threads.
+        constraints: Upper bounds that hold along the whole curve.
+        initial: The predictor of quality, as in `search`.
+        max_vectors: As in `search`.
+        keep: As in `search`.
+        n_threads: As in `search`.
+        progress: As in `search`.
 
     Returns:
         The curve from the smallest latency to that of the best score, as a frame and as a plot.
@@ -159,7 +172,17 @@ def frontier(
         >>> curve.best(150).latency_ms <= 150
         True
     """
-    result = search(task, hardware, **{**options, "strategy": "exact", "baseline": None})
+    result = search(
+        task,
+        hardware,
+        constraints,
+        strategy="exact",
+        initial=initial,
+        max_vectors=max_vectors,
+        keep=keep,
+        n_threads=n_threads,
+        progress=progress,
+    )
     measure = "gflops" if hardware is None else "latency_ms"
     return Frontier(load_task(task).name, measure, tuple(result.pareto_front()), result.notes)
 

@@ -1,12 +1,15 @@
 """Whole columns of numbers, one per feature vector, kept in the user's cache directory.
 
-A column is a `.npy` file that later searches map into memory. Its name is the hash of all that it depends on:
-the space, the network's weights, and the instruction set, on which the last bits of a score depend.
+A column is a file of float32 numbers that later searches map into memory. Its name is the hash of all that it
+depends on: the space, the network's weights, byte order, and the instruction set, on which the last bits of a
+score depend.
 """
 
 import hashlib
 import json
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +35,14 @@ def folder() -> Path:
 
 def read_column(space: SearchSpace, predictor: MlpPredictor) -> NDArray[np.float32] | None:
     """Maps a kept column `(n_rows, n_columns)` into memory; None if there is none that is whole and right."""
+    path, shape = _path(space, predictor), space.grid.shape
     try:
-        column = np.load(_path(space, predictor), mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        if path.stat().st_size != np.dtype(np.float32).itemsize * shape[0] * shape[1]:
+            return None
+        column = np.memmap(path, np.float32, "r", shape=shape)
+    except (OSError, ValueError):
         return None
-    is_whole = column.shape == space.grid.shape and column.dtype == np.float32 and column.flags.c_contiguous
-    return column if is_whole and _is_right(space, predictor, column) else None
+    return column if _is_right(space, predictor, column) else None
 
 
 def keep_column(space: SearchSpace, predictor: MlpPredictor, column: NDArray[np.float32]) -> str | None:
@@ -46,19 +51,19 @@ def keep_column(space: SearchSpace, predictor: MlpPredictor, column: NDArray[np.
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.save(file, column, allow_pickle=False)
+        part.write_bytes(memoryview(column))
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         return f"the scores of `{predictor.name}` could not be kept in {path.parent}: {error}"
     return None
 
 
 def _path(space: SearchSpace, predictor: MlpPredictor) -> Path:
     options = {name: list(values) for name, values in space.options.items()}
-    depends_on = json.dumps([COLUMN_SCHEMA, options, _core.kernel()])
-    return folder() / f"{hashlib.sha256(depends_on.encode() + predictor.mlp.safetensors).hexdigest()}.npy"
+    depends_on = json.dumps([COLUMN_SCHEMA, options, _core.kernel(), sys.byteorder])
+    return folder() / f"{hashlib.sha256(depends_on.encode() + predictor.mlp.safetensors).hexdigest()}.f32"
 
 
 def _is_right(space: SearchSpace, predictor: MlpPredictor, column: NDArray[np.float32]) -> bool:

@@ -217,6 +217,16 @@ def best_candidate(space: SearchSpace, scored: Scored) -> Candidate | None:
     return candidates(space, scored, positions[[np.argmax(scored.scores[positions])]])[0]
 
 
+def architecture_schema() -> dict[str, Any]:
+    """The columns of a frame that hold an architecture: integers, or lists of them."""
+    import polars as pl
+
+    return {
+        name: pl.Int64() if name.endswith("_dim") else pl.List(pl.Int64)
+        for name in Architecture.__dataclass_fields__
+    }
+
+
 def frame(space: SearchSpace, predictors: tuple[str, ...], scored: Scored) -> "pl.DataFrame":
     """Builds the frame of `SearchResult.to_frame`."""
     import polars as pl
@@ -227,10 +237,6 @@ def frame(space: SearchSpace, predictors: tuple[str, ...], scored: Scored) -> "p
     names = pl.Series("predictor", [predictors[phase] for phase in scored.phases], dtype=pl.String)
     measures = [pl.Series(name, scored.measures.get(name, [None] * n), dtype=pl.Float64) for name in MEASURES]
     architectures = [architecture.to_dict() for architecture in space.architectures(scored.genomes)]
-    schema = {
-        name: pl.Int64 if name.endswith("_dim") else pl.List(pl.Int64)
-        for name in Architecture.__dataclass_fields__
-    }
     return pl.DataFrame(
         [
             pl.Series("iteration", scored.iterations.astype(np.int64)),
@@ -240,4 +246,4 @@ def frame(space: SearchSpace, predictors: tuple[str, ...], scored: Scored) -> "p
             pl.Series("is_feasible", [True] * n, dtype=pl.Boolean),
             pl.Series("is_on_front", on_front),
         ]
-    ).hstack(pl.DataFrame(architectures, schema=schema))
+    ).hstack(pl.DataFrame(architectures, schema=architecture_schema()))

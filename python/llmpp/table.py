@@ -78,7 +78,11 @@ class Table:
             self.latencies = kept
             return
         column = np.empty(self.grid.shape, np.float32)
-        if self._fill(column, latency, np.ones(len(column), np.bool_)) == len(column):
+        every = np.ones(len(column), np.bool_)
+        with self._interruptible(latency):
+            for _ in _fill(column, latency, every, self.record, n_threads=self.n_threads):
+                pass
+        if not self.is_interrupted:
             self.latencies = column
             self._keep(latency, column)
 
@@ -134,11 +138,12 @@ class Table:
         return Scored(genomes, measures, self.scores.reshape(-1)[numbers], origin, origin)
 
     def _score_rows(self, predictor: Predictor, wanted: NDArray[np.bool_]) -> None:
+        """Scores the wanted rows that were not scored yet, and marks them as they come."""
         wanted = wanted & ~self.is_scored
-        n_done = self._fill(self.scores, predictor, wanted)
-        wanted[n_done:] = False
-        self.is_scored |= wanted
-        self.n_evaluated += int(wanted.sum()) * self.grid.shape[1]
+        with self._interruptible(predictor):
+            for rows in _fill(self.scores, predictor, wanted, self.record, n_threads=self.n_threads):
+                self.is_scored[rows] |= wanted[rows]
+                self.n_evaluated += int(wanted[rows].sum()) * self.grid.shape[1]
 
     def _hunt(self, predictor: MlpPredictor) -> None:
         """Scores only rows that may hold one of the best or a point of the front."""
@@ -153,15 +158,6 @@ class Table:
                 n_threads=self.n_threads,
             )
         self.n_evaluated += int(self.is_scored.sum()) * self.grid.shape[1]
-
-    def _fill(self, column: NDArray[np.float32], predictor: Predictor, wanted: NDArray[np.bool_]) -> int:
-        """Scores the wanted rows into a column. Returns how many rows were done before Ctrl-C, if it came."""
-        n_done = 0
-        with self._interruptible(predictor):
-            for n_done in _fill(column, predictor, wanted, self.record, n_threads=self.n_threads):  # noqa: B007
-                pass
-            return len(column)
-        return n_done
 
     @contextmanager
     def _interruptible(self, predictor: Predictor) -> Iterator[None]:
@@ -202,7 +198,7 @@ def _fill(
     record: Record,
     *,
     n_threads: int,
-) -> Iterator[int]:
+) -> Iterator[slice]:
     """Writes a predictor's numbers into a column `(n_rows, n_columns)`, some rows at a time.
 
     Args:
@@ -213,7 +209,7 @@ def _fill(
         n_threads: Threads for the inference of MLPs.
 
     Yields:
-        How many rows are done.
+        The rows that were just done.
 
     Raises:
         PredictorError: If it does not give one finite number per feature vector.
@@ -232,7 +228,7 @@ def _fill(
             grid.sweep(predictor.mlp, start, wanted[rows], column[rows], n_threads=n_threads)
         else:
             _ask(column[rows], predictor, start, wanted[rows], record)
-        yield rows.stop
+        yield rows
 
 
 def _ask(

@@ -185,7 +185,7 @@ def frontier(
     curve = hsnas.frontier(
         task,
         hardware,
-        constraints=_given(gflops=gflops, params_m=params_m),
+        _given(gflops=gflops, params_m=params_m),
         initial=initial,
         max_vectors=max_vectors,
         keep=keep,
