@@ -51,7 +51,7 @@ def keep_column(space: SearchSpace, predictor: MlpPredictor, column: NDArray[np.
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(memoryview(column))
+        part.write_bytes(column.data)
         part.replace(path)
     except OSError as error:
         with suppress(OSError):
