@@ -13,12 +13,15 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// The range of some numbers.
+    /// The range of some numbers; NaN if one of them is.
     pub fn of(numbers: impl Iterator<Item = f32>) -> Self {
         let empty = Self { low: f64::INFINITY, high: f64::NEG_INFINITY };
-        numbers
-            .map(f64::from)
-            .fold(empty, |range, number| Self { low: range.low.min(number), high: range.high.max(number) })
+        numbers.map(f64::from).fold(empty, |range, number| {
+            if number.is_nan() || range.low.is_nan() {
+                return Self { low: f64::NAN, high: f64::NAN };
+            }
+            Self { low: range.low.min(number), high: range.high.max(number) }
+        })
     }
 
     fn relu(self) -> Self {
@@ -124,6 +127,11 @@ impl Chain {
     /// The range of the chain in float32 after `n` products, computed with or without fused multiply-adds.
     #[expect(clippy::cast_precision_loss, reason = "a small count")]
     fn range(self, n: usize) -> Range {
+        // What may overflow in float32, or is no number, may come out as anything.
+        let is_tame = self.magnitude <= f64::from(f32::MAX) / 2.0;
+        if !is_tame {
+            return Range { low: f64::NEG_INFINITY, high: f64::INFINITY };
+        }
         // Each of two roundings per product errs by at most the roundoff of what was added up so far; twice that
         // covers the second order and this function's own rounding, and the smallest normal number what underflows.
         let n_roundings = (2 * n + 2) as f64;

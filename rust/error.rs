@@ -52,10 +52,10 @@ pub enum Error {
         limit: u64,
     },
     /// So many sums over layers that listing them would take too long.
-    #[error("the layers of a hyperparameter with {n_options} options have more sums than can be listed")]
+    #[error("the layers of `{name}` have more sums than can be listed")]
     TooManySums {
-        /// How many options a layer has.
-        n_options: usize,
+        /// The hyperparameter.
+        name: String,
     },
     /// A gene's index points past the options.
     #[error("gene {gene} (`{name}`) is {index}, but the hyperparameter has only {n_options} options")]

@@ -161,14 +161,16 @@ impl Grid {
         Ok(Self { space, sums, columns, rows })
     }
 
-    /// Counts the feature vectors of a space without listing them.
+    /// Counts the rows and columns that the grid of a space has, without listing them.
     ///
     /// # Errors
     /// When not even the sums of one hyperparameter can be listed.
-    pub fn count(space: &Space) -> Result<u128> {
+    pub fn sizes(space: &Space) -> Result<[u128; 2]> {
         let sums = sums_of(space)?;
-        let sizes = groups_of(space).into_iter().map(|group| size_of(space, &sums, &group));
-        Ok(sizes.fold(1, u128::saturating_mul))
+        let sizes: Vec<u128> =
+            groups_of(space).into_iter().map(|group| size_of(space, &sums, &group)).collect();
+        let (earlier, later) = sizes.split_at(even_split(&sizes));
+        Ok([later, earlier].map(|sizes| sizes.iter().copied().fold(1, u128::saturating_mul)))
     }
 
     /// The space.
@@ -283,7 +285,7 @@ fn groups_of(space: &Space) -> Vec<Vec<usize>> {
 
 fn sums_of(space: &Space) -> Result<Vec<Option<Sums>>> {
     let sums = |h: &crate::space::Hyperparameter| {
-        h.is_per_layer().then(|| Sums::new(h.options(), h.n_slots())).transpose()
+        h.is_per_layer().then(|| Sums::new(h.name(), h.options(), h.n_slots())).transpose()
     };
     space.hyperparameters().iter().map(sums).collect()
 }
@@ -296,7 +298,11 @@ fn size_of(space: &Space, sums: &[Option<Sums>], group: &[usize]) -> u128 {
         sizes.fold(1u128, |product, sums| product.saturating_mul(sums.of(n_layers as usize).len() as u128))
     };
     let options = space.hyperparameters()[head].options();
-    if counted.is_empty() { options.len() as u128 } else { options.iter().map(at_depth).sum() }
+    if counted.is_empty() {
+        options.len() as u128
+    } else {
+        options.iter().map(at_depth).fold(0, u128::saturating_add)
+    }
 }
 
 /// Where to cut a product of groups so that the larger of its two halves is as small as it can be.

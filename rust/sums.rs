@@ -20,13 +20,13 @@ impl Sums {
     ///
     /// # Errors
     /// When there are too many to list.
-    pub fn new(options: &[u32], deepest: usize) -> Result<Self> {
+    pub fn new(name: &str, options: &[u32], deepest: usize) -> Result<Self> {
         let mut by_depth = vec![BTreeMap::from([(0, 1)])];
         let mut n_additions = 0;
         for shallower in 0..deepest {
             n_additions += by_depth[shallower].len() * options.len();
             if n_additions > MOST_ADDITIONS {
-                return Err(Error::TooManySums { n_options: options.len() });
+                return Err(Error::TooManySums { name: name.to_owned() });
             }
             let mut deeper = BTreeMap::new();
             for (&sum, &ways) in &by_depth[shallower] {

@@ -61,7 +61,9 @@ impl Weights {
             format!("input.std has {} values, input.mean {n_inputs}", input_std.len())
         })?;
         check(n_inputs > 0, || "input.mean is empty".to_owned())?;
-        check(input_std.iter().all(|&std| std != 0.0), || "input.std has a zero".to_owned())?;
+        check(input_std.iter().all(|&std| std.recip().is_finite()), || {
+            "input.std has a zero, or a number too small to divide by".to_owned()
+        })?;
         let (products, n_features) = read_products(&tensors, n_inputs)?;
         let layers = read_layers(&tensors, n_inputs)?;
         let output_mean = scalar(&tensors, "output.mean")?;

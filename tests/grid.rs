@@ -73,7 +73,8 @@ proptest! {
             *n_genomes.entry(sums(&space, &genome)).or_insert(0u128) += 1;
         }
         prop_assert_eq!(grid.len(), n_genomes.len());
-        prop_assert_eq!(Grid::count(&space), Ok(n_genomes.len() as u128));
+        let sizes = [grid.rows().len() as u128, grid.columns().len() as u128];
+        prop_assert_eq!(Grid::sizes(&space), Ok(sizes));
         for cell in 0..grid.len() {
             let genome = grid.genome(cell);
             prop_assert_eq!(space.validate(&genome), Ok(()));
@@ -109,7 +110,7 @@ proptest! {
 fn the_wmt_space_has_5_717_348_feature_vectors() {
     for space in [wmt(), iwslt()] {
         let grid = Grid::new(space.clone(), LIMIT).unwrap();
-        assert_eq!(Grid::count(&space), Ok(grid.len() as u128));
+        assert_eq!(Grid::sizes(&space), Ok([grid.rows().len() as u128, grid.columns().len() as u128]));
         let total: u128 = (0..grid.len()).map(|cell| grid.n_architectures(cell)).sum();
         assert_eq!(Ok(total), space.n_architectures());
     }
@@ -172,7 +173,7 @@ fn a_space_beyond_the_limit_is_counted_and_refused() {
 fn a_space_whose_sums_cannot_be_listed_is_refused() {
     let options: Vec<u32> = (0..24).map(|power| 1 << power).collect();
     let space = Space::new(&[plain("n", &[1024]), layered("x", &options, "n")]).unwrap();
-    assert_eq!(Grid::count(&space), Err(Error::TooManySums { n_options: 24 }));
+    assert_eq!(Grid::sizes(&space), Err(Error::TooManySums { name: "x".to_owned() }));
 }
 
 #[test]

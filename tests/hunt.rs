@@ -31,8 +31,11 @@ fn swept(grid: &Grid, mlp: &Mlp) -> Vec<f32> {
 fn networks_of(n: usize, seed: u64) -> Vec<Weights> {
     let mut falling = normalized(&[n, 7, 1], seed);
     falling.output_std = -3.0;
+    let mut turned = normalized(&[n, 5, 1], seed);
+    turned.input_std.iter_mut().for_each(|std| *std = -*std);
     vec![
         falling,
+        turned,
         normalized(&[n, 1], seed),
         normalized(&[n, 16, 1], seed),
         normalized(&[n, 9, 5, 1], seed),
@@ -159,6 +162,25 @@ fn a_hunt_under_bounds_that_nothing_keeps_scores_nothing() {
     let mlp = Mlp::new(network(&[10, 4, 1], 0));
     let bounds = Bounds { gflops: 0.1, ..Bounds::NONE };
     assert_eq!(assert_equal_answers(&measures, &mlp, bounds, 10), 0);
+}
+
+#[test]
+fn chains_that_are_no_numbers_or_overflow_have_no_ceiling() {
+    let grid = Grid::new(wmt(), LIMIT).unwrap();
+    let mut huge = network(&[10, 4, 1], 0);
+    huge.layers[0].weight.fill(1e38);
+    huge.layers[0].bias.fill(f32::MIN);
+    let mut endless = network(&[10, 2, 1], 0);
+    endless.input_mean[0] = 1.0;
+    endless.input_std[0] = 1e-42;
+    for unit in endless.layers[0].weight.chunks_mut(10) {
+        unit[0] = 0.0;
+    }
+    for weights in [huge, endless] {
+        let mlp = Mlp::new(weights);
+        let sweep = Sweep::new(&mlp, &grid).unwrap();
+        assert!((0..grid.rows().len()).all(|row| sweep.ceiling(row) == f64::INFINITY));
+    }
 }
 
 #[test]

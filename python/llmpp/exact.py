@@ -6,8 +6,10 @@ are those of the networks' own forward pass in float32, to the bit, and all cons
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,8 +54,9 @@ class ExactRun:
         self.record = record
         self.latency = latency
         self.bounds = bounds
-        self.n_proposals = settings.n_proposals
-        self.n_iterations = 1 + (len(record.phases) - 1) * math.ceil(settings.n_proposals / _BATCH)
+        self.settings = settings
+        n_proposals = min(settings.n_proposals, record.task.space.n_feature_vectors)
+        self.n_iterations = 1 + (len(record.phases) - 1) * math.ceil(n_proposals / _BATCH)
         self.table = Table(record, bounds, n_threads=settings.n_threads, keep=settings.keep)
 
     def search(
@@ -84,10 +87,13 @@ class ExactRun:
             return self.finish(found, status)
         if len(self.record.phases) > 1:
             return self.consult(found, callbacks)
-        return self.finish(found, status, **ties, _wide_front=self.wide_front)
+        again = partial(wide_front, self.record, self.latency, self.bounds, self.settings)
+        return self.finish(found, status, **ties, _wide_front=again)
 
     def score_all(self) -> None:
         """Measures and scores feature vectors, until Ctrl-C."""
+        if self.record.directory:
+            self.table.on_progress = lambda: self.record.save(self.found()[0])
         if self.latency is not None:
             self.table.measure(self.latency)
         self.table.score(self.record.phases[0].predictor, whole=len(self.record.phases) > 1)
@@ -95,26 +101,14 @@ class ExactRun:
     def found(self) -> tuple[Scored, dict[str, int]]:
         """The best and the front of what was scored, the optimum first, and what ties with it."""
         best, front, n_ties, n_architectures = self.table.optimum()
-        # In plain Python: numpy's set operations import its masked arrays, which takes longer than a query.
+        # In plain Python: numpy's set operations import masked arrays, which takes longer than a query.
         others = np.array(sorted(set(front.tolist()) - set(best.tolist())), np.uint64)
         ties = {"n_ties": n_ties, "n_architectures": n_architectures}
         return self.table.scored(np.concatenate([best, others])), ties
 
-    def wide_front(self) -> Scored:
-        """The front of score against latency and FLOPs, for which the rest is scored.
-
-        Raises:
-            KeyboardInterrupt: If Ctrl-C came before the rest was scored.
-        """
-        self.table.score(self.record.phases[0].predictor, whole=True)
-        if self.table.is_interrupted:
-            self.table.is_interrupted = False
-            raise KeyboardInterrupt
-        return self.table.scored(self.table.wide_front())
-
     def consult(self, found: Scored, callbacks: Sequence[Callable[[Iteration], object]]) -> SearchResult:
         """Has the baseline score proposals along the front; what was scored survives its failure."""
-        proposed = self.table.scored(self.table.spread(self.n_proposals, _N_SLICES))
+        proposed = self.table.scored(self.table.spread(self.settings.n_proposals, _N_SLICES))
         baseline = self.record.phases[-1]
         scores: list[float] = []
         status: Status = "budget"
@@ -152,6 +146,26 @@ class ExactRun:
         return self.record.finish(
             scored, status=status, strategy="exact", reachable=reachable, notes=notes, **found
         )
+
+
+def wide_front(
+    record: Record, latency: Predictor | None, bounds: Mapping[str, float], settings: ExactSettings
+) -> Scored:
+    """The front of score against latency and FLOPs, scored again so that no result holds a whole table.
+
+    Raises:
+        KeyboardInterrupt: If Ctrl-C came before all was scored.
+    """
+    table = Table(record, bounds, n_threads=settings.n_threads, keep=settings.keep)
+    if latency is not None:
+        table.measure(latency)
+    table.score(record.phases[0].predictor, whole=True)
+    if table.is_interrupted:
+        raise KeyboardInterrupt
+    front = table.scored(table.wide_front())
+    for note in table.notes:
+        warnings.warn(note, stacklevel=2)
+    return front
 
 
 def joined(found: Scored, proposed: Scored, scores: Sequence[float]) -> Scored:

@@ -24,12 +24,14 @@ class Frontier:
         measure: 'latency_ms' or 'gflops'.
         candidates: From the smallest measure to the largest; scores rise along with it.
         notes: What a user should know about how the figures came about.
+        reachable: If nothing keeps the constraints, the smallest value of each measure; else None.
     """
 
     task: str
     measure: str
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...]
+    reachable: dict[str, float] | None = None
 
     def best(self, bound: float) -> Candidate | None:
         """Finds the best candidate whose measure does not exceed a bound; None if there is none.
@@ -55,7 +57,13 @@ class Frontier:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON."""
         front = [candidate.to_dict() for candidate in self.candidates]
-        return {"task": self.task, "measure": self.measure, "front": front, "notes": list(self.notes)}
+        return {
+            "task": self.task,
+            "measure": self.measure,
+            "front": front,
+            "reachable": self.reachable,
+            "notes": list(self.notes),
+        }
 
     def plot(self, path_stem: str | Path) -> tuple[Path, Path]:
         """Draws the curve into `STEM.png` and `STEM.svg`.

@@ -61,7 +61,8 @@ def search(
         switch: The share of iterations before the baseline takes over, in [0, 1]. Evolution only.
         n_proposals: How many architectures an exact search proposes to a baseline: the best under `initial`
             in each of ten equal parts of the front's range of latencies.
-        max_vectors: Feature vectors that are listed at most; each takes 8 bytes of memory.
+        max_vectors: Feature vectors that an exact search lists at most. Each takes 8 bytes of memory; where
+            one hyperparameter's layers make nearly all of them, some 200.
         keep: Whether an exact search reads and keeps all scores in the user's cache directory (4 bytes for
             each feature vector and network), so that further searches take milliseconds.
         n_threads: Threads for the inference of MLPs.
@@ -96,7 +97,10 @@ def search(
     callbacks = _callables(callbacks)
     latency = _resolve(hardware, task, load_latency, "hardware")
     bounds = check_constraints(constraints, has_hardware=latency is not None)
-    phases, notes = _plan(task, initial, baseline, switch, settings.n_iterations)
+    if strategy == "exact":  # iterations are not split: both predictors have their turn
+        phases, notes = _plan(task, initial, baseline, 0.5, 2)
+    else:
+        phases, notes = _plan(task, initial, baseline, switch, settings.n_iterations)
     situation = Situation(
         space=task.space,
         phases=phases,
@@ -104,8 +108,12 @@ def search(
         max_vectors=max_vectors,
         has_evolution_settings=bool(evolution),
     )
+    asked_for = strategy
     strategy, reason = choose(strategy, situation)
+    notes = [] if strategy == "exact" else notes
     notes += [reason] if reason else []
+    if keep and strategy == "evolution":
+        notes.append("`keep` has no effect on evolution")
     notes += [
         note for part in (latency, *(p.predictor for p in phases)) for note in getattr(part, "notes", ())
     ]
@@ -117,6 +125,9 @@ def search(
                 "hardware": None if latency is None else name_of(latency),
                 "constraints": bounds,
                 "strategy": strategy,
+                "strategy_asked_for": asked_for,
+                "max_vectors": max_vectors,
+                "keep": keep,
                 "seed": seed,
                 "switch": switch,
                 "n_proposals": n_proposals,
@@ -166,6 +177,7 @@ def frontier(
     Raises:
         InputError: If exact search is not possible, or an argument cannot be used.
         PredictorError: If a predictor fails.
+        KeyboardInterrupt: If Ctrl-C came before the curve was whole.
 
     Example:
         >>> curve = frontier("wmt14.en-de", "titan-xp")
@@ -183,8 +195,11 @@ def frontier(
         n_threads=n_threads,
         progress=progress,
     )
+    if result.status == "interrupted":
+        raise KeyboardInterrupt
     measure = "gflops" if hardware is None else "latency_ms"
-    return Frontier(load_task(task).name, measure, tuple(result.pareto_front()), result.notes)
+    front = tuple(result.pareto_front())
+    return Frontier(load_task(task).name, measure, front, result.notes, result.reachable)
 
 
 def _settings(evolution: Mapping[str, Any]) -> EvolutionSettings:

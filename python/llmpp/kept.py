@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
+from random import randrange
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ from llmpp.space import SearchSpace
 #: Changes whenever feature vectors are numbered or scored in another way.
 COLUMN_SCHEMA = "llmpp.column/1"
 
-#: Feature vectors that are scored again before a kept column is believed.
+#: Feature vectors, drawn at random, that are scored again before a kept column is believed.
 _N_CHECKED = 128
 
 
@@ -48,14 +50,16 @@ def read_column(space: SearchSpace, predictor: MlpPredictor) -> NDArray[np.float
 def keep_column(space: SearchSpace, predictor: MlpPredictor, column: NDArray[np.float32]) -> str | None:
     """Keeps a column. Returns what to tell the user if it cannot be kept."""
     path = _path(space, predictor)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(column.data)
         part.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             part.unlink()
+        if not isinstance(error, OSError):
+            raise
         return f"the scores of `{predictor.name}` could not be kept in {path.parent}: {error}"
     return None
 
@@ -67,6 +71,7 @@ def _path(space: SearchSpace, predictor: MlpPredictor) -> Path:
 
 
 def _is_right(space: SearchSpace, predictor: MlpPredictor, column: NDArray[np.float32]) -> bool:
-    numbers = np.linspace(0, column.size - 1, _N_CHECKED).astype(np.uint64)
+    # Not numpy's generators, whose import takes as long as a query.
+    numbers = np.array([randrange(column.size) for _ in range(_N_CHECKED)], np.uint64)  # noqa: S311
     features = space.core.encode(space.grid.genomes(numbers), "averaged")
     return np.array_equal(column.reshape(-1)[numbers], predictor.mlp.forward(features))

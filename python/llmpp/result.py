@@ -145,8 +145,10 @@ class SearchResult:
                 raise unknown("measure", name, list(self._scored.measures))
         if self._wide_front is not None and names != default:
             if set(names) != {"latency_ms", "gflops"}:
+                both = " or (latency_ms, gflops)" if default == ("latency_ms",) else ""
                 raise InputError(
-                    f"an exact front is of score against {default[0]} or (latency_ms, gflops), not {names}"
+                    f"an exact front is of score against {default[0]}{both}, not {names}; "
+                    f"`strategy='evolution'` answers any"
                 )
             front = self._wide_front()
             return candidates(self._space, front, np.argsort(front.measures[names[0]], kind="stable"))

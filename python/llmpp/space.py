@@ -74,14 +74,25 @@ class SearchSpace:
         """The number of distinct architectures, exactly."""
         return self.core.n_architectures()
 
-    @cached_property
+    @property
     def n_feature_vectors(self) -> int:
         """The number of distinct vectors of averaged features, exactly; counted without listing them.
 
         Raises:
             SpaceError: If not even the sums over the layers of one hyperparameter can be listed.
         """
-        return _core.Grid.count(self.core)
+        n_rows, n_columns = self.grid_sizes
+        return n_rows * n_columns
+
+    @cached_property
+    def grid_sizes(self) -> tuple[int, int]:
+        """The rows and columns that `grid` has, counted without listing them.
+
+        Raises:
+            SpaceError: If not even the sums over the layers of one hyperparameter can be listed.
+        """
+        n_rows, n_columns = _core.Grid.sizes(self.core)
+        return n_rows, n_columns
 
     @cached_property
     def grid(self) -> _core.Grid:

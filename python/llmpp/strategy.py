@@ -14,6 +14,8 @@ STRATEGIES = ("auto", "exact", "evolution")
 
 #: FLOPs of all networks over all feature vectors that 'auto' spends: about two seconds of one core.
 AUTO_FLOP = 2e11
+#: The longer side of the grid of feature vectors that 'auto' lists; each takes some 200 bytes.
+AUTO_LONGER = 500_000
 #: Architectures that 'auto' asks a predictor outside the core about.
 AUTO_ASKED = 10_000
 
@@ -67,7 +69,7 @@ def choose(strategy: str, situation: Situation) -> tuple[Strategy, str | None]:
     if reason := hindrance or why_rather_not(situation):
         return "evolution", f"evolution, not exact search: {reason}"
     n_vectors = situation.space.n_feature_vectors
-    return "exact", f"exact search: the space has only {n_vectors:,} feature vectors"
+    return "exact", f"exact search: feature vectors are few enough ({n_vectors:,})"
 
 
 def why_not(situation: Situation) -> str | None:
@@ -92,6 +94,9 @@ def why_rather_not(situation: Situation) -> str | None:
     if len(situation.phases) > 1:
         return "there is a baseline, under which evolution goes on searching"
     n_vectors = situation.space.n_feature_vectors
+    longer = max(situation.space.grid_sizes)
+    if longer > AUTO_LONGER:
+        return f"the feature vectors come in a grid whose longer side is {longer:,}, which takes much memory"
     networks = [p for p in situation.predictors if isinstance(p, MlpPredictor)]
     for predictor in situation.predictors:
         if predictor not in networks and n_vectors > AUTO_ASKED:

@@ -1,7 +1,7 @@
 """What is known of every feature vector of a space: scores and measures."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ from llmpp.task import costs
 #: Best feature vectors that are looked for beside the front.
 N_BEST = 1000
 #: Points of a front that are kept; where there are more, as many are taken evenly.
-N_FRONT = 10_000
+N_FRONT = 100_000
 
 #: About how many FLOPs, or architectures of a predictor outside the core, lie between two signs of life.
 _CHUNK_FLOP = 4e9
@@ -60,6 +60,8 @@ class Table:
         self.notes: list[str] = []
         self.n_evaluated = self.n_kept = 0
         self.is_interrupted = False
+        #: Called after each batch of architectures that a predictor outside the core was asked about.
+        self.on_progress: Callable[[], object] = lambda: None
 
     @property
     def measures(self) -> tuple[NDArray[np.float32] | None, tuple[int, int, int]]:
@@ -80,7 +82,7 @@ class Table:
         column = np.empty(self.grid.shape, np.float32)
         every = np.ones(len(column), np.bool_)
         with self._interruptible(latency):
-            for _ in _fill(column, latency, every, self.record, n_threads=self.n_threads):
+            for _ in self._fill(column, latency, every, lambda numbers: np.ones(len(numbers), np.bool_)):
                 pass
         if not self.is_interrupted:
             self.latencies = column
@@ -141,9 +143,65 @@ class Table:
         """Scores the wanted rows that were not scored yet, and marks them as they come."""
         wanted = wanted & ~self.is_scored
         with self._interruptible(predictor):
-            for rows in _fill(self.scores, predictor, wanted, self.record, n_threads=self.n_threads):
+            for rows, n_evaluated in self._fill(self.scores, predictor, wanted, self._keeps):
                 self.is_scored[rows] |= wanted[rows]
-                self.n_evaluated += int(wanted[rows].sum()) * self.grid.shape[1]
+                self.n_evaluated += n_evaluated
+                if not isinstance(predictor, MlpPredictor):
+                    self.on_progress()
+
+    def _keeps(self, numbers: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which feature vectors keep the constraints."""
+        measures = self.scored(numbers).measures
+        limits = zip(MEASURES, self.limits, strict=True)
+        within = np.ones(len(numbers), np.bool_)
+        for name, limit in limits:
+            if name in measures:
+                within &= measures[name] <= limit
+        return within
+
+    def _fill(
+        self,
+        column: NDArray[np.float32],
+        predictor: Predictor,
+        wanted: NDArray[np.bool_],
+        is_asked: Callable[[NDArray[np.uint64]], NDArray[np.bool_]],
+    ) -> Iterator[tuple[slice, int]]:
+        """Writes a predictor's numbers into a column `(n_rows, n_columns)`, some rows at a time.
+
+        Args:
+            column: Of the grid's shape. Rows that are not wanted are left as they are.
+            predictor: A predictor of averaged features.
+            wanted: Which rows to score, `(n_rows,)`.
+            is_asked: Which feature vectors a predictor outside the core is asked about; others get -inf.
+
+        Yields:
+            The rows that were just done, and how many feature vectors were scored.
+
+        Raises:
+            PredictorError: If it does not give one finite number per feature vector.
+        """
+        n_rows, width = column.shape
+        if isinstance(predictor, MlpPredictor):
+            step = max(1, int(_CHUNK_FLOP / flop_of(predictor) / width))
+        else:
+            step = max(1, _CHUNK_ASKED // width)
+        for start in range(0, n_rows, step):
+            rows = slice(start, min(start + step, n_rows))
+            if not wanted[rows].any():
+                continue
+            if isinstance(predictor, MlpPredictor):
+                self.grid.sweep(predictor.mlp, start, wanted[rows], column[rows], n_threads=self.n_threads)
+                yield rows, int(wanted[rows].sum()) * width
+                continue
+            numbers = ((start + np.flatnonzero(wanted[rows]))[:, None] * width + np.arange(width)).astype(
+                np.uint64
+            )
+            asked = is_asked(numbers.reshape(-1))
+            scores = np.full(numbers.size, -np.inf, np.float32)
+            genomes = self.grid.genomes(numbers.reshape(-1)[asked])
+            scores[asked] = self.record.predict(predictor, genomes)
+            column[rows][wanted[rows]] = scores.reshape(-1, width)
+            yield rows, int(asked.sum())
 
     def _hunt(self, predictor: MlpPredictor) -> None:
         """Scores only rows that may hold one of the best or a point of the front."""
@@ -189,54 +247,3 @@ class Table:
             return front
         self.notes.append(f"the front has {len(front):,} points, of which {N_FRONT:,} are kept, evenly")
         return front[np.linspace(0, len(front) - 1, N_FRONT).astype(np.intp)]
-
-
-def _fill(
-    column: NDArray[np.float32],
-    predictor: Predictor,
-    wanted: NDArray[np.bool_],
-    record: Record,
-    *,
-    n_threads: int,
-) -> Iterator[slice]:
-    """Writes a predictor's numbers into a column `(n_rows, n_columns)`, some rows at a time.
-
-    Args:
-        column: Of the grid's shape. Rows that are not wanted are left as they are.
-        predictor: A predictor of averaged features.
-        wanted: Which rows to score, `(n_rows,)`.
-        record: The search that it is for.
-        n_threads: Threads for the inference of MLPs.
-
-    Yields:
-        The rows that were just done.
-
-    Raises:
-        PredictorError: If it does not give one finite number per feature vector.
-    """
-    n_rows, width = column.shape
-    if isinstance(predictor, MlpPredictor):
-        step = max(1, int(_CHUNK_FLOP / flop_of(predictor) / width))
-    else:
-        step = max(1, _CHUNK_ASKED // width)
-    for start in range(0, n_rows, step):
-        rows = slice(start, min(start + step, n_rows))
-        if not wanted[rows].any():
-            continue
-        if isinstance(predictor, MlpPredictor):
-            grid = record.task.space.grid
-            grid.sweep(predictor.mlp, start, wanted[rows], column[rows], n_threads=n_threads)
-        else:
-            _ask(column[rows], predictor, start, wanted[rows], record)
-        yield rows
-
-
-def _ask(
-    out: NDArray[np.float32], predictor: Predictor, start: int, wanted: NDArray[np.bool_], record: Record
-) -> None:
-    """Scores rows from `start` on by asking about one architecture of each feature vector."""
-    width = out.shape[1]
-    rows = start + np.flatnonzero(wanted)
-    numbers = (rows[:, None] * width + np.arange(width)).astype(np.uint64).reshape(-1)
-    genomes = record.task.space.grid.genomes(numbers)
-    out[wanted] = record.predict(predictor, genomes).reshape(-1, width)

@@ -79,8 +79,8 @@ impl Grid {
     }
 
     #[staticmethod]
-    fn count(py: Python<'_>, space: &Space) -> PyResult<u128> {
-        Ok(py.detach(|| grid::Grid::count(&space.0))?)
+    fn sizes(py: Python<'_>, space: &Space) -> PyResult<[u128; 2]> {
+        Ok(py.detach(|| grid::Grid::sizes(&space.0))?)
     }
 
     #[getter]

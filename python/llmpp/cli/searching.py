@@ -14,7 +14,7 @@ from llmpp import hsnas
 from llmpp.architecture import read_architectures
 from llmpp.cli.console import DONE, INFEASIBLE, INTERRUPTED, out, plain, print_json
 from llmpp.cli.options import Json, NoSeed, Seed, TaskName
-from llmpp.errors import InputError
+from llmpp.errors import InputError, require
 from llmpp.frontier import Frontier
 from llmpp.predictor import load_latency
 from llmpp.result import MEASURES, Candidate, SearchResult
@@ -28,9 +28,7 @@ Threads = Annotated[
 MaxVectors = Annotated[
     int, typer.Option("--max-vectors", help="Feature vectors that an exact search lists at most.")
 ]
-Keep = Annotated[
-    bool, typer.Option("--keep", help="Keep all scores of an exact search, so that the next is instant.")
-]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep all scores of an exact search for further ones.")]
 
 
 def search(
@@ -138,9 +136,7 @@ def _print_result(result: SearchResult) -> None:
         out.print(_candidate_table(result.best))
     elif result.reachable:
         what = {"exact": "no architecture is", "evolution": "none was found"}[result.strategy]
-        out.print(f"infeasible: {what} within the bounds. The smallest values that were seen:")
-        for name, value in result.reachable.items():
-            out.print(f"  {name} {value:.4g}")
+        _print_reachable(what, result.reachable)
     n_evaluations = sum(iteration.n_evaluations for iteration in result.history)
     seconds = sum(iteration.seconds for iteration in result.history)
     what = "feature vectors" if result.strategy == "exact" else "architectures"
@@ -148,6 +144,12 @@ def _print_result(result: SearchResult) -> None:
     if result.n_ties:
         out.print(f"{result.n_architectures:,} architectures have the best score, and none a better one")
     out.print(f"run directory: {plain(str(result.run_dir))}", soft_wrap=True)
+
+
+def _print_reachable(what: str, reachable: dict[str, float]) -> None:
+    out.print(f"infeasible: {what} within the bounds. The smallest values that were seen:", soft_wrap=True)
+    for name, value in reachable.items():
+        out.print(f"  {name} {value:.4g}")
 
 
 def _candidate_table(candidate: Candidate) -> Table:
@@ -182,6 +184,10 @@ def frontier(
     as_json: Json = False,
 ) -> None:
     """Find the best predicted score for every latency at once, exactly."""
+    if output and output.suffix not in (".parquet", ".json"):
+        raise InputError(f"the curve is written as .parquet or .json, got {output}")
+    if plot:
+        require("matplotlib", "plot")
     curve = hsnas.frontier(
         task,
         hardware,
@@ -194,7 +200,7 @@ def frontier(
     )
     if output:
         _write_frontier(curve, output)
-    files = curve.plot(plot) if plot else ()
+    files = curve.plot(plot) if plot and curve.candidates else ()
     if as_json:
         print_json(curve.to_dict())
     else:
@@ -203,8 +209,6 @@ def frontier(
 
 
 def _write_frontier(curve: Frontier, path: Path) -> None:
-    if path.suffix not in (".parquet", ".json"):
-        raise InputError(f"the curve is written as .parquet or .json, got {path}")
     try:
         if path.suffix == ".parquet":
             curve.to_frame().write_parquet(path)
@@ -217,6 +221,9 @@ def _write_frontier(curve: Frontier, path: Path) -> None:
 def _print_frontier(curve: Frontier, files: list[Path]) -> None:
     for note in curve.notes:
         out.print(f"note: {plain(note)}", soft_wrap=True)
+    if curve.reachable:
+        _print_reachable("no architecture is", curve.reachable)
+        return
     table = Table(curve.measure, "best score", "gflops", "params_m", "decoder layers")
     # About as many rows as fit a screen; files and --json have all of them.
     step = max(1, len(curve.candidates) // 20)
