@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import llmpp
 from enumeration import PAIR, Everything, figures, small_task, task_of, tasks
 from llmpp import Architecture, InputError, MlpPredictor, SearchResult, Task, hsnas
+from llmpp.table import Table
 from predictors import Board, Faulty, Plain, Shallow, network, raise_
 from trial import BOUNDS, TASK, architectures_of, n_distinct_features, same, same_found
 
@@ -314,3 +315,23 @@ def test_the_wmt_space_is_searched_whole_and_evolution_finds_nothing_better() ->
         evolution = hsnas.search(TASK, "titan-xp", bounds, strategy="evolution", seed=seed)
         assert evolution.best is not None
         assert evolution.best.score <= exact.best.score
+
+
+def test_a_predictor_in_python_is_not_asked_about_what_breaks_the_constraints() -> None:
+    task = task_of()
+    asked = Shallow()
+    bounds = {"gflops": 0.005}
+    result = hsnas.search(task, None, bounds, initial=asked, strategy="exact")
+    assert result.status == "optimal"
+    assert all(llmpp.cost(architecture, task=task).flops <= 5e6 for architecture in asked.asked)
+    assert result.history[0].n_evaluations == len(asked.asked)
+
+
+def test_results_do_not_hold_whole_tables() -> None:
+    results = [hsnas.search("wmt14.en-de", "titan-xp", strategy="exact") for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Table, "score", lambda *_, **__: pytest.fail("scored again"))
+        assert all(result.pareto_front() for result in results)
+    fronts = [result.pareto_front("latency_ms", "gflops") for result in results]
+    assert fronts[0] == fronts[1]
+    assert len(fronts[0]) > len(results[0].pareto_front())

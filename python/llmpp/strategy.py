@@ -69,7 +69,7 @@ def choose(strategy: str, situation: Situation) -> tuple[Strategy, str | None]:
     if reason := hindrance or why_rather_not(situation):
         return "evolution", f"evolution, not exact search: {reason}"
     n_vectors = situation.space.n_feature_vectors
-    return "exact", f"exact search: feature vectors are few enough ({n_vectors:,})"
+    return "exact", f"exact search: there are {n_vectors:,} feature vectors"
 
 
 def why_not(situation: Situation) -> str | None:
