@@ -166,6 +166,10 @@ class SearchResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the outcome (not every candidate) as plain values, ready for JSON."""
+        # What Ctrl-C cut off is scored, but not yet in the history.
+        n_evaluations = sum(iteration.n_evaluations for iteration in self.history)
+        if self.strategy == "evolution":
+            n_evaluations = len(self._scored.scores)
         return {
             "status": self.status,
             "strategy": self.strategy,
@@ -175,7 +179,7 @@ class SearchResult:
             "reachable": self.reachable,
             "notes": list(self.notes),
             "run_dir": self.run_dir,
-            "n_evaluations": sum(iteration.n_evaluations for iteration in self.history),
+            "n_evaluations": n_evaluations,
             "seconds": sum(iteration.seconds for iteration in self.history),
         }
 
