@@ -100,12 +100,12 @@ impl<'a> Exact<'a> {
     /// The `n` best feasible cells, best first; of equal scores those of the smallest expense.
     #[must_use]
     pub fn best(&self, n: usize) -> Vec<usize> {
-        self.best_between(f64::NEG_INFINITY, f64::INFINITY, n)
+        self.best_from(f32::NEG_INFINITY, n)
     }
 
     /// Those of the `n` best feasible cells that score at least `least`.
     pub(crate) fn best_from(&self, least: f32, n: usize) -> Vec<usize> {
-        self.ranked((f64::NEG_INFINITY, f64::INFINITY), least, n)
+        self.best_between(f64::NEG_INFINITY, f64::INFINITY, least, n)
     }
 
     /// How many feasible cells share the best score.
@@ -170,7 +170,7 @@ impl<'a> Exact<'a> {
         let mut spread = Vec::with_capacity(n);
         for slice in (0..n_slices).rev() {
             let n_of_slice = (n - spread.len()).div_ceil(slice + 1);
-            spread.extend(self.best_between(edge(slice), edge(slice + 1), n_of_slice));
+            spread.extend(self.best_between(edge(slice), edge(slice + 1), f32::NEG_INFINITY, n_of_slice));
         }
         let taken: HashSet<usize> = spread.iter().copied().collect();
         let others = self.best(n).into_iter().filter(|cell| !taken.contains(cell));
@@ -178,12 +178,9 @@ impl<'a> Exact<'a> {
         spread
     }
 
-    /// The `n` best feasible cells whose expense is above `low` and not above `high`.
-    fn best_between(&self, low: f64, high: f64, n: usize) -> Vec<usize> {
-        self.ranked((low, high), f32::NEG_INFINITY, n)
-    }
-
-    fn ranked(&self, (low, high): (f64, f64), mut least: f32, n: usize) -> Vec<usize> {
+    /// The `n` best feasible cells whose expense is above `low` and not above `high`, and whose score is at least
+    /// `least`.
+    fn best_between(&self, low: f64, high: f64, mut least: f32, n: usize) -> Vec<usize> {
         let mut best = BinaryHeap::with_capacity(n.min(self.measures.grid().len()) + 1);
         for row in &self.rows {
             if n == 0 || row.score < least {

@@ -1,8 +1,9 @@
-//! The core of llmpp: search spaces, their encoding and costs, predictor inference, and evolutionary search.
+//! The core of llmpp: search spaces, their encoding and costs, predictor inference, exact and evolutionary search.
 //!
 //! One arrow leads through the crate, and a file uses only what stands above it:
-//! **[`error`], [`rng`] → [`space`] → [`encoding`], [`cost`] → `register`, [`kernel`], `dense`, [`weights`] → [`mlp`] →
-//! [`settings`], [`evolution`] → [`search`]**. The Python boundary, `py`, wraps these and is the only file that
+//! **[`error`], [`rng`] → [`space`] → [`encoding`], [`cost`], `sums`, [`grid`] → `register`, [`kernel`], `dense`,
+//! [`weights`] → [`mlp`] → `columns`, `ceiling`, `narrow`, [`sweep`] → [`measures`], `front`, [`exact`], [`hunt`];
+//! [`settings`], [`evolution`], [`search`]**. The Python boundary, `py`, wraps these and is the only module that
 //! names pyo3; it is behind the feature `python`.
 
 mod ceiling;

@@ -16,6 +16,9 @@ class Ended(NamedTuple):
 #: Runs the command with arguments.
 Command = Callable[..., Ended]
 
+#: Flags of a search of a moment.
+SHORT = ["--n-iterations", "3", "--n-population", "12", "--n-parents", "5"]
+
 
 def last_line(out: str) -> dict[str, Any]:
     """The object that --json prints last."""

@@ -6,6 +6,7 @@
 
 mod networks;
 mod spaces;
+mod sweeps;
 
 use std::collections::HashSet;
 
@@ -16,10 +17,10 @@ use llmpp_core::grid::Grid;
 use llmpp_core::measures::{Bounds, Measures};
 use llmpp_core::mlp::Mlp;
 use llmpp_core::space::{Description, Space};
-use llmpp_core::sweep::Sweep;
 use networks::{degree_two, normalized};
 use proptest::prelude::*;
 use spaces::{cases, layered, plain, tiny, wmt};
+use sweeps::swept;
 
 /// A genome with its figures, computed as evolution computes them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,8 +49,8 @@ impl Case {
         let latency = Mlp::new(degree_two(n, &[], seed + 1));
         let coarse = |score: f32| if n_levels == 0 { score } else { (score * f32::from(n_levels)).round() };
         let grid = Grid::new(space.clone(), 1 << 20).unwrap();
-        let scores = swept(&grid, &score).into_iter().map(coarse).collect();
-        let latencies = swept(&grid, &latency);
+        let scores = swept(&score, &grid, 1).into_iter().map(coarse).collect();
+        let latencies = swept(&latency, &grid, 1);
         let genomes: Vec<Vec<u8>> = space.genomes().collect();
         let figures = |genome: &Vec<u8>| {
             let features = Encoding::Averaged.features(&space, genome);
@@ -102,12 +103,6 @@ impl Case {
         };
         self.all.iter().filter(keeps).copied().collect()
     }
-}
-
-fn swept(grid: &Grid, mlp: &Mlp) -> Vec<f32> {
-    let mut out = vec![0.0; grid.len()];
-    Sweep::new(mlp, grid).unwrap().fill(0, &vec![true; grid.rows().len()], &mut out, 1).unwrap();
-    out
 }
 
 /// A value that the share keeps; nothing keeps a share of 0, everything one of 1.

@@ -4,6 +4,7 @@
 
 mod networks;
 mod spaces;
+mod sweeps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,10 +15,10 @@ use llmpp_core::kernel::Kernel;
 use llmpp_core::mlp::Mlp;
 use llmpp_core::space::Space;
 use llmpp_core::sweep::Sweep;
-use llmpp_core::weights::Weights;
-use networks::{degree_two, network, normalized};
+use networks::{network, normalized};
 use proptest::prelude::*;
 use spaces::{any_space, cases, iwslt, layered, plain, tiny, wmt};
+use sweeps::{networks_of, swept};
 
 const LIMIT: u64 = 20_000_000;
 
@@ -37,29 +38,10 @@ fn bits(scores: &[f32]) -> Vec<u32> {
     scores.iter().copied().map(f32::to_bits).collect()
 }
 
-fn swept(mlp: &Mlp, grid: &Grid, n_threads: usize) -> Vec<f32> {
-    let mut scores = vec![f32::NAN; grid.len()];
-    let wanted = vec![true; grid.rows().len()];
-    Sweep::new(mlp, grid).unwrap().fill(0, &wanted, &mut scores, n_threads).unwrap();
-    scores
-}
-
 /// What the forward pass makes of every cell.
 fn forwarded(mlp: &Mlp, grid: &Grid) -> Vec<f32> {
     let rows = 0..grid.rows().len();
     rows.flat_map(|row| mlp.forward(&row_features(grid, row), 1).unwrap()).collect()
-}
-
-/// Networks of all shapes that a sweep distinguishes, for `n` features.
-fn networks_of(n: usize, seed: u64) -> Vec<Weights> {
-    vec![
-        normalized(&[n, 1], seed),
-        normalized(&[n, 7, 1], seed),
-        normalized(&[n, 16, 1], seed),
-        normalized(&[n, 9, 5, 1], seed),
-        degree_two(n, &[], seed),
-        degree_two(n, &[6], seed),
-    ]
 }
 
 proptest! {

@@ -4,6 +4,7 @@
 
 mod networks;
 mod spaces;
+mod sweeps;
 
 use llmpp_core::cost::CostModel;
 use llmpp_core::exact::Exact;
@@ -12,37 +13,13 @@ use llmpp_core::hunt::Hunt;
 use llmpp_core::kernel::Kernel;
 use llmpp_core::measures::{Bounds, Measures};
 use llmpp_core::mlp::Mlp;
-use llmpp_core::space::Space;
 use llmpp_core::sweep::Sweep;
-use llmpp_core::weights::Weights;
 use networks::{degree_two, network, normalized};
 use proptest::prelude::*;
 use spaces::{any_space, cases, wmt};
+use sweeps::{networks_of, swept};
 
 const LIMIT: u64 = 20_000_000;
-
-fn swept(grid: &Grid, mlp: &Mlp) -> Vec<f32> {
-    let mut out = vec![0.0; grid.len()];
-    Sweep::new(mlp, grid).unwrap().fill(0, &vec![true; grid.rows().len()], &mut out, 1).unwrap();
-    out
-}
-
-/// Networks of all shapes that ceilings distinguish, and one without a ceiling.
-fn networks_of(n: usize, seed: u64) -> Vec<Weights> {
-    let mut falling = normalized(&[n, 7, 1], seed);
-    falling.output_std = -3.0;
-    let mut turned = normalized(&[n, 5, 1], seed);
-    turned.input_std.iter_mut().for_each(|std| *std = -*std);
-    vec![
-        falling,
-        turned,
-        normalized(&[n, 1], seed),
-        normalized(&[n, 16, 1], seed),
-        normalized(&[n, 9, 5, 1], seed),
-        degree_two(n, &[], seed),
-        degree_two(n, &[6], seed),
-    ]
-}
 
 /// The scores that a hunt leaves, and which rows it scored.
 fn hunted(measures: &Measures, mlp: &Mlp, bounds: Bounds, n: usize) -> (Vec<f32>, Vec<bool>) {
@@ -55,7 +32,7 @@ fn hunted(measures: &Measures, mlp: &Mlp, bounds: Bounds, n: usize) -> (Vec<f32>
 }
 
 fn assert_equal_answers(measures: &Measures, mlp: &Mlp, bounds: Bounds, n: usize) -> usize {
-    let all = swept(measures.grid(), mlp);
+    let all = swept(mlp, measures.grid(), 1);
     let every_row = vec![true; measures.grid().rows().len()];
     let whole = Exact::new(measures, &all, &every_row, bounds).unwrap();
     let (scores, is_scored) = hunted(measures, mlp, bounds, n);
@@ -66,8 +43,10 @@ fn assert_equal_answers(measures: &Measures, mlp: &Mlp, bounds: Bounds, n: usize
     is_scored.into_iter().filter(|&is_scored| is_scored).count()
 }
 
-fn cost_of(space: &Space) -> CostModel {
-    CostModel::new(space, 512, 30, 32768).unwrap()
+/// The costs and the grid of the WMT space.
+fn wmt_grid() -> (CostModel, Grid) {
+    let space = wmt();
+    (CostModel::new(&space, 512, 30, 32768).unwrap(), Grid::new(space, LIMIT).unwrap())
 }
 
 proptest! {
@@ -80,7 +59,7 @@ proptest! {
             for kernel in Kernel::available() {
                 let mlp = Mlp::with_kernel(weights.clone(), kernel);
                 let sweep = Sweep::new(&mlp, &grid).unwrap();
-                let scores = swept(&grid, &mlp);
+                let scores = swept(&mlp, &grid, 1);
                 for row in 0..grid.rows().len() {
                     let best = grid.row_of(&scores, row).iter().copied().fold(f32::NEG_INFINITY, f32::max);
                     prop_assert!(f64::from(best) <= sweep.ceiling(row));
@@ -95,7 +74,7 @@ fn ceilings_hold_on_the_wmt_space_and_are_close() {
     let grid = Grid::new(wmt(), LIMIT).unwrap();
     let mlp = Mlp::new(network(&[10, 32, 1], 5));
     let sweep = Sweep::new(&mlp, &grid).unwrap();
-    let scores = swept(&grid, &mlp);
+    let scores = swept(&mlp, &grid, 1);
     let (least, most) =
         scores.iter().fold((f32::MAX, f32::MIN), |(low, high), &score| (low.min(score), high.max(score)));
     for row in 0..grid.rows().len() {
@@ -107,11 +86,10 @@ fn ceilings_hold_on_the_wmt_space_and_are_close() {
 
 #[test]
 fn a_hunt_on_the_wmt_space_misses_nothing() {
-    let space = wmt();
-    let (cost, grid) = (cost_of(&space), Grid::new(space, LIMIT).unwrap());
+    let (cost, grid) = wmt_grid();
     for seed in 0..3 {
         let mlp = Mlp::new(normalized(&[10, 16, 1], seed));
-        let latencies = swept(&grid, &Mlp::new(degree_two(10, &[], seed + 10)));
+        let latencies = swept(&Mlp::new(degree_two(10, &[], seed + 10)), &grid, 1);
         let mut sorted = latencies.clone();
         sorted.sort_by(f32::total_cmp);
         for share in [1, 3] {
@@ -132,9 +110,8 @@ fn shipped(name: &str) -> Mlp {
 
 #[test]
 fn a_hunt_with_a_shipped_student_scores_few_rows() {
-    let space = wmt();
-    let (cost, grid) = (cost_of(&space), Grid::new(space, LIMIT).unwrap());
-    let latencies = swept(&grid, &shipped("latency/titan-xp.wmt14.en-de"));
+    let (cost, grid) = wmt_grid();
+    let latencies = swept(&shipped("latency/titan-xp.wmt14.en-de"), &grid, 1);
     let measures = Measures::new(&grid, Some(&latencies), &cost).unwrap();
     for task in ["wmt14.en-de", "wmt14.en-fr", "wmt19.en-de"] {
         let student = shipped(&format!("students/{task}"));
@@ -145,8 +122,7 @@ fn a_hunt_with_a_shipped_student_scores_few_rows() {
 
 #[test]
 fn a_hunt_for_equal_scores_finds_every_tie() {
-    let space = wmt();
-    let (cost, grid) = (cost_of(&space), Grid::new(space, LIMIT).unwrap());
+    let (cost, grid) = wmt_grid();
     let mut weights = network(&[10, 4, 1], 0);
     weights.layers[1].weight.fill(0.0);
     let measures = Measures::new(&grid, None, &cost).unwrap();
@@ -156,8 +132,7 @@ fn a_hunt_for_equal_scores_finds_every_tie() {
 
 #[test]
 fn a_hunt_under_bounds_that_nothing_keeps_scores_nothing() {
-    let space = wmt();
-    let (cost, grid) = (cost_of(&space), Grid::new(space, LIMIT).unwrap());
+    let (cost, grid) = wmt_grid();
     let measures = Measures::new(&grid, None, &cost).unwrap();
     let mlp = Mlp::new(network(&[10, 4, 1], 0));
     let bounds = Bounds { gflops: 0.1, ..Bounds::NONE };
@@ -185,8 +160,7 @@ fn chains_that_are_no_numbers_or_overflow_have_no_ceiling() {
 
 #[test]
 fn arrays_of_another_size_are_refused() {
-    let space = wmt();
-    let (cost, grid) = (cost_of(&space), Grid::new(space, LIMIT).unwrap());
+    let (cost, grid) = wmt_grid();
     let measures = Measures::new(&grid, None, &cost).unwrap();
     let mlp = Mlp::new(network(&[10, 4, 1], 0));
     let sweep = Sweep::new(&mlp, &grid).unwrap();

@@ -274,3 +274,20 @@ def test_a_baseline_that_was_interrupted_before_it_scored_is_noted() -> None:
     result = hsnas.search("wmt14.en-de", baseline=Interrupted(), **SHORT)
     assert result.status == "interrupted"
     assert "`Interrupted` never scored: `best` and the front are by `distilled`" in result.notes
+
+
+@pytest.mark.parametrize("n_calls", range(2, 9))
+def test_ctrl_c_at_any_moment_leaves_a_history_of_all_that_was_scored(
+    n_calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(1, 1000))
+
+    def interrupted() -> float:
+        if (now := next(clock)) == n_calls:
+            raise KeyboardInterrupt
+        return float(now)
+
+    monkeypatch.setattr("llmpp.evolution.time.perf_counter", interrupted)
+    result = hsnas.search(TASK, "titan-xp", strategy="evolution", **SHORT)
+    assert result.status == "interrupted"
+    assert result.n_evaluations == len(result.to_frame())

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp import _core
-from llmpp.errors import PredictorError
 from llmpp.phase import Phase, encoding_of, in_core, name_of
 from llmpp.predictor import Predictor
 from llmpp.ranges import integer, share
 from llmpp.record import Record
 from llmpp.result import MEASURES, Iteration, Scored, SearchResult, Status
 from llmpp.space import Encoding
-from llmpp.task import costs
+from llmpp.task import cost_measures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +70,7 @@ class Run:
         self.latency = latency
         self.n_threads = n_threads
         self.n_iterations = settings.n_iterations
+        self.started = time.perf_counter()
         self.measures = [name for name in MEASURES if name != "latency_ms" or latency is not None]
         options = {name: value for name, value in asdict(settings).items() if name != "n_iterations"}
         self.evolution = _core.Evolution(
@@ -97,6 +97,7 @@ class Run:
 
     def status(self, callbacks: list[Callable[[Iteration], object]]) -> Status:
         """Runs all phases. What was scored is saved also when a predictor or callback fails."""
+        phase = self.phases[0]
         try:
             for number, phase in enumerate(self.phases):
                 if number:
@@ -108,6 +109,7 @@ class Run:
                     for callback in callbacks:
                         callback(self.record.history[-1])
         except KeyboardInterrupt:
+            self.remember(phase)
             return "interrupted"
         except BaseException:
             self.record.save(self.scored())
@@ -116,21 +118,23 @@ class Run:
 
     def iterate(self, phase: Phase) -> None:
         """Runs one iteration and records it; nothing is recorded if nothing is feasible."""
-        start = time.perf_counter()
-        number = len(self.record.history)
+        self.started = time.perf_counter()
         scorer, latency = in_core(phase.predictor), in_core(self.latency)
         if scorer and (latency or self.latency is None):
             self.run_in_core(phase, scorer, latency)
         else:
             self.ask_and_tell(phase)
-        if self.evolution.is_infeasible:
-            return
-        n_evaluations, n_cache_hits, best_score = self.evolution.history(number)[-1]
-        seconds = time.perf_counter() - start
-        iteration = Iteration(number, phase.name, best_score, n_evaluations, n_cache_hits, seconds)
-        self.record.history.append(iteration)
-        if not scorer:
+        self.remember(phase)
+        if not scorer and not self.evolution.is_infeasible:
             self.record.save(self.scored())
+
+    def remember(self, phase: Phase) -> None:
+        """Records the iteration that the core has finished, unless it was: Ctrl-C may come in between."""
+        number = len(self.record.history)
+        for n_evaluations, n_cache_hits, best_score in self.evolution.history(number):
+            seconds = time.perf_counter() - self.started
+            iteration = Iteration(number, phase.name, best_score, n_evaluations, n_cache_hits, seconds)
+            self.record.history.append(iteration)
 
     def run_in_core(
         self, phase: Phase, scorer: tuple[_core.Mlp, Encoding], latency: tuple[_core.Mlp, Encoding] | None
@@ -140,7 +144,7 @@ class Run:
             self.evolution.run(scorer, latency, self.task.sizes, n_threads=self.n_threads)
         except RuntimeError as error:
             names = f"`{phase.name}`" + (f" or `{name_of(self.latency)}`" if self.latency else "")
-            raise PredictorError(self.record.place(f"the predictor {names}", str(error))) from error
+            raise self.record.failure(names, error) from error
 
     def ask_and_tell(self, phase: Phase) -> None:
         """Runs one iteration in which a predictor outside the core scores or gives latencies."""
@@ -151,11 +155,10 @@ class Run:
 
     def measure(self, genomes: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Measures genomes: `(n, n_measures)`."""
-        cost = costs(genomes, self.task).astype(np.float64)
-        columns = [cost[:, 0] / 1e9, cost[:, 2] / 1e6]
+        by_name = cost_measures(genomes, self.task)
         if self.latency is not None:
-            columns.insert(0, self.record.predict(self.latency, genomes).astype(np.float64))
-        return np.ascontiguousarray(np.stack(columns, axis=1))
+            by_name["latency_ms"] = self.record.predict(self.latency, genomes).astype(np.float64)
+        return np.ascontiguousarray(np.stack([by_name[name] for name in self.measures], axis=1))
 
     def scored(self) -> Scored:
         """Everything scored so far."""

@@ -12,7 +12,7 @@ from llmpp.answers import Answers
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError
 from llmpp.space import Encoding, Floats
-from llmpp.task import Figures, Task, costs
+from llmpp.task import Figures, Task, cost_measures
 
 _FEWEST = 2
 
@@ -63,7 +63,7 @@ class Exam:
     def gflops(self) -> tuple[Floats, Floats]:
         """FLOPs/1e9 of demonstrations `(m,)` and architectures `(n,)`, output projection included."""
         both = (self.shown_architectures, self.architectures)
-        shown, asked = (costs(self.task.space.genomes(some), self.task)[:, 0] / 1e9 for some in both)
+        shown, asked = (cost_measures(self.task.space.genomes(some), self.task)["gflops"] for some in both)
         return shown, asked
 
     def depths(self) -> tuple[Floats, Floats]:

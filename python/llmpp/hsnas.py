@@ -110,7 +110,8 @@ def search(
     )
     asked_for = strategy
     strategy, reason = choose(strategy, situation)
-    notes = [] if strategy == "exact" else notes
+    if strategy == "exact":  # what the plan says of iterations does not concern it
+        notes = []
     notes += [reason] if reason else []
     if keep and strategy == "evolution":
         notes.append("`keep` has no effect on evolution")

@@ -13,7 +13,7 @@ from typing import Any
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError, unknown
 from llmpp.space import HYPERPARAMETERS
-from llmpp.task import Figures, Task, costs
+from llmpp.task import Figures, Task, cost_measures
 from llmpp.text import read_text
 
 #: One prompt asks about so many architectures, where the model's context holds them.
@@ -243,7 +243,7 @@ def describe(
 ) -> list[str]:
     """Writes each architecture as one line of `name=value`, its GFLOPs last."""
     names = names or {}
-    gflops = costs(task.space.genomes(architectures), task)[:, 0] / 1e9
+    gflops = cost_measures(task.space.genomes(architectures), task)["gflops"]
     digits = _gflops_decimals(task)
     lines = []
     for architecture, cost in zip(architectures, gflops, strict=True):
@@ -256,7 +256,7 @@ def describe(
 def _gflops_decimals(task: Task) -> int:
     """Decimals that tell the costs of a space's architectures apart; the same in every prompt of a task."""
     genomes = task.space.genomes(task.space.sample(64))
-    return decimals((costs(genomes, task)[:, 0] / 1e9).tolist())
+    return decimals(cost_measures(genomes, task)["gflops"].tolist())
 
 
 @dataclass(frozen=True)

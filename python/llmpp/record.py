@@ -36,13 +36,12 @@ class Record:
         try:
             return ask(predictor, self.task.space.architectures(genomes))
         except PredictorError as error:
-            who = f"the predictor `{name_of(predictor)}`"
-            raise PredictorError(self.place(who, str(error))) from error.__cause__
+            raise self.failure(f"`{name_of(predictor)}`", error) from error.__cause__
 
-    def place(self, who: str, what: str) -> str:
-        """Says who failed, when, and what is kept."""
+    def failure(self, names: str, error: Exception) -> PredictorError:
+        """Builds the error that says which predictor failed, when, how, and what is kept."""
         kept = f"; what was scored before is in {self.directory.path}" if self.directory else ""
-        return f"{who}, in iteration {len(self.history)}, {what}{kept}"
+        return PredictorError(f"the predictor {names}, in iteration {len(self.history)}, {error}{kept}")
 
     def save(self, scored: Scored) -> None:
         """Writes candidates and history, where there is a run directory."""

@@ -86,6 +86,11 @@ class Scored:
     iterations: NDArray[np.uint32]
     phases: NDArray[np.uint32]
 
+    @property
+    def main_measure(self) -> str:
+        """What scores are weighed against unless asked otherwise: latency where it is known, else FLOPs."""
+        return "latency_ms" if "latency_ms" in self.measures else "gflops"
+
     def last_phase(self) -> NDArray[np.intp]:
         """Positions of the scores of the last predictor; scores of two predictors are never compared."""
         return np.flatnonzero(self.phases == self.phases.max(initial=0))
@@ -123,6 +128,16 @@ class SearchResult:
     #: What is on the exact front of score against latency and FLOPs, found when it is asked for.
     _wide_front: Callable[[], Scored] | None = field(default=None, repr=False)
 
+    @property
+    def n_evaluations(self) -> int:
+        """How many architectures, or in an exact search feature vectors, were scored."""
+        return sum(iteration.n_evaluations for iteration in self.history)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of all iterations."""
+        return sum(iteration.seconds for iteration in self.history)
+
     def pareto_front(self, *measures: str) -> list[Candidate]:
         """Lists the candidates of the last predictor that no other beats in score and in every measure.
 
@@ -138,16 +153,16 @@ class SearchResult:
         Raises:
             InputError: If a measure is unknown, or an exact front is not kept for it.
         """
-        default = ("latency_ms",) if "latency_ms" in self._scored.measures else ("gflops",)
-        names = measures or default
+        main = self._scored.main_measure
+        names = measures or (main,)
         for name in names:
             if name not in self._scored.measures:
                 raise unknown("measure", name, list(self._scored.measures))
-        if self._wide_front is not None and names != default:
+        if self._wide_front is not None and names != (main,):
             if set(names) != {"latency_ms", "gflops"}:
-                both = " or (latency_ms, gflops)" if default == ("latency_ms",) else ""
+                both = " or (latency_ms, gflops)" if main == "latency_ms" else ""
                 raise InputError(
-                    f"an exact front is of score against {default[0]}{both}, not {names}; "
+                    f"an exact front is of score against {main}{both}, not {names}; "
                     f"`strategy='evolution'` answers any"
                 )
             front = self._wide_front()
@@ -166,10 +181,6 @@ class SearchResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the outcome (not every candidate) as plain values, ready for JSON."""
-        # What Ctrl-C cut off is scored, but not yet in the history.
-        n_evaluations = sum(iteration.n_evaluations for iteration in self.history)
-        if self.strategy == "evolution":
-            n_evaluations = len(self._scored.scores)
         return {
             "status": self.status,
             "strategy": self.strategy,
@@ -179,8 +190,8 @@ class SearchResult:
             "reachable": self.reachable,
             "notes": list(self.notes),
             "run_dir": self.run_dir,
-            "n_evaluations": n_evaluations,
-            "seconds": sum(iteration.seconds for iteration in self.history),
+            "n_evaluations": self.n_evaluations,
+            "seconds": self.seconds,
         }
 
 
@@ -239,7 +250,7 @@ def frame(space: SearchSpace, predictors: tuple[str, ...], scored: Scored) -> "p
 
     n = len(scored.scores)
     on_front = np.zeros(n, dtype=bool)
-    on_front[front_positions(scored, "latency_ms" if "latency_ms" in scored.measures else "gflops")] = True
+    on_front[front_positions(scored, scored.main_measure)] = True
     names = pl.Series("predictor", [predictors[phase] for phase in scored.phases], dtype=pl.String)
     measures = [pl.Series(name, scored.measures.get(name, [None] * n), dtype=pl.Float64) for name in MEASURES]
     architectures = [architecture.to_dict() for architecture in space.architectures(scored.genomes)]

@@ -2,11 +2,11 @@
 
 | file | what |
 |---|---|
-| `settings.json` | task, hardware, constraints, seed, predictors, evolution, versions |
+| `settings.json` | task, hardware, constraints, strategy, seed, predictors, evolution, versions |
 | `candidates.parquet` | every candidate scored, as `SearchResult.to_frame` |
 | `history.json` | one record per iteration |
 | `usage.json` | requests, tokens and dollars of predictors that ask a language model, cached and new apart |
-| `result.json` | status, best candidate, what was reachable, the Pareto front |
+| `result.json` | status, best candidate and its ties, what was reachable, the Pareto front |
 | `best.json`, `best.yml` | the best architecture, in our fields and in HAT's |
 """
 

@@ -14,7 +14,7 @@ from llmpp.phase import name_of
 from llmpp.predictor import MlpPredictor, Predictor
 from llmpp.record import Record
 from llmpp.result import MEASURES, Scored
-from llmpp.task import costs
+from llmpp.task import cost_measures
 
 #: Best feature vectors that are looked for beside the front.
 N_BEST = 1000
@@ -132,8 +132,7 @@ class Table:
     def scored(self, numbers: NDArray[np.uint64]) -> Scored:
         """Some feature vectors, with one architecture of each."""
         genomes = self.grid.genomes(numbers)
-        cost = costs(genomes, self.record.task).astype(np.float64)
-        measures = {"gflops": cost[:, 0] / 1e9, "params_m": cost[:, 2] / 1e6}
+        measures = cost_measures(genomes, self.record.task)
         if self.latencies is not None:
             measures["latency_ms"] = self.latencies.reshape(-1)[numbers].astype(np.float64)
         origin = np.zeros(len(numbers), np.uint32)
@@ -192,16 +191,24 @@ class Table:
             if isinstance(predictor, MlpPredictor):
                 self.grid.sweep(predictor.mlp, start, wanted[rows], column[rows], n_threads=self.n_threads)
                 yield rows, int(wanted[rows].sum()) * width
-                continue
-            numbers = ((start + np.flatnonzero(wanted[rows]))[:, None] * width + np.arange(width)).astype(
-                np.uint64
-            )
-            asked = is_asked(numbers.reshape(-1))
-            scores = np.full(numbers.size, -np.inf, np.float32)
-            genomes = self.grid.genomes(numbers.reshape(-1)[asked])
-            scores[asked] = self.record.predict(predictor, genomes)
-            column[rows][wanted[rows]] = scores.reshape(-1, width)
-            yield rows, int(asked.sum())
+            else:
+                yield rows, self._ask(column, predictor, start + np.flatnonzero(wanted[rows]), is_asked)
+
+    def _ask(
+        self,
+        column: NDArray[np.float32],
+        predictor: Predictor,
+        rows: NDArray[np.intp],
+        is_asked: Callable[[NDArray[np.uint64]], NDArray[np.bool_]],
+    ) -> int:
+        """Asks a predictor outside the core about some rows. Returns how many feature vectors it scored."""
+        width = column.shape[1]
+        numbers = (rows[:, None] * width + np.arange(width)).astype(np.uint64).reshape(-1)
+        asked = is_asked(numbers)
+        scores = np.full(len(numbers), -np.inf, np.float32)
+        scores[asked] = self.record.predict(predictor, self.grid.genomes(numbers[asked]))
+        column[rows] = scores.reshape(-1, width)
+        return int(asked.sum())
 
     def _hunt(self, predictor: MlpPredictor) -> None:
         """Scores only rows that may hold one of the best or a point of the front."""
@@ -228,8 +235,7 @@ class Table:
         except RuntimeError as error:
             if isinstance(error, PredictorError):
                 raise
-            who = f"the predictor `{name_of(predictor)}`"
-            raise PredictorError(self.record.place(who, str(error))) from error
+            raise self.record.failure(f"`{name_of(predictor)}`", error) from error
 
     def _read(self, predictor: Predictor) -> NDArray[np.float32] | None:
         if not self.keep or not isinstance(predictor, MlpPredictor):

@@ -219,6 +219,12 @@ def cost(architecture: Architecture, *, task: str | Path | Task) -> Cost:
     return Cost(*(int(value) for value in costs(task.space.genomes([architecture]), task)[0]))
 
 
+def cost_measures(genomes: NDArray[np.uint8], task: Task) -> dict[str, NDArray[np.float64]]:
+    """Computes `gflops` (FLOPs / 1e9) and `params_m` (parameters / 1e6) of genomes: `(n,)` each."""
+    cost = costs(genomes, task)
+    return {"gflops": cost[:, 0] / 1e9, "params_m": cost[:, 2] / 1e6}
+
+
 def costs(genomes: NDArray[np.uint8], task: Task) -> NDArray[np.uint64]:
     """Computes the four costs of `Cost`, in its order, for genomes `(n, n_genes)`: `(n, 4)`."""
     return task.space.core.cost(genomes, task.sizes)

@@ -36,18 +36,33 @@ fn cells<'py>(py: Python<'py>, cells: &[usize]) -> Bound<'py, PyArray1<u64>> {
 pub(super) struct Grid(grid::Grid);
 
 impl Grid {
-    /// Runs a question about measures with the GIL released.
-    fn ask<T: Send>(
+    /// Hands the measures of all cells to a task.
+    fn measured<T>(
         &self,
-        py: Python<'_>,
         (latencies, sizes): &MeasureArrays<'_>,
-        question: impl Send + FnOnce(&Measures) -> Result<T>,
+        task: impl FnOnce(&Measures) -> PyResult<T>,
     ) -> PyResult<T> {
         let cost = CostModel::new(self.0.space(), sizes.0, sizes.1, sizes.2)?;
         let latencies =
             latencies.as_ref().map(|latencies| self.column(latencies, "latencies")).transpose()?;
-        let measures = Measures::new(&self.0, latencies, &cost)?;
-        Ok(py.detach(|| question(&measures))?)
+        task(&Measures::new(&self.0, latencies, &cost)?)
+    }
+
+    /// Answers a question about what was scored, with the GIL released.
+    fn exactly<T: Send>(
+        &self,
+        py: Python<'_>,
+        known: &ScoreArrays<'_>,
+        measures: &MeasureArrays<'_>,
+        limits: BoundTuple,
+        question: impl Send + FnOnce(&Exact) -> T,
+    ) -> PyResult<T> {
+        let (scores, is_scored) = (self.column(&known.0, "scores")?, known.1.as_slice()?);
+        self.measured(measures, |measures| {
+            let answer =
+                || -> Result<T> { Ok(question(&Exact::new(measures, scores, is_scored, bounds(limits))?)) };
+            Ok(py.detach(answer)?)
+        })
     }
 
     /// Borrows one number per cell, `(n_rows, n_columns)`.
@@ -118,12 +133,13 @@ impl Grid {
         measures: MeasureArrays<'py>,
         limits: BoundTuple,
     ) -> PyResult<Bound<'py, PyArray1<bool>>> {
-        let within = self.ask(py, &measures, |measures| Ok(measures.rows_within(&bounds(limits))))?;
-        Ok(within.into_pyarray(py))
+        self.measured(&measures, |measures| {
+            Ok(py.detach(|| measures.rows_within(&bounds(limits))).into_pyarray(py))
+        })
     }
 
     fn smallest(&self, py: Python<'_>, measures: MeasureArrays<'_>) -> PyResult<Vec<f64>> {
-        self.ask(py, &measures, |measures| Ok(measures.smallest()))
+        self.measured(&measures, |measures| Ok(py.detach(|| measures.smallest())))
     }
 
     /// Scores the rows that may hold one of the `n` best or a point of the front, and marks them.
@@ -140,18 +156,15 @@ impl Grid {
         n: usize,
         n_threads: usize,
     ) -> PyResult<()> {
-        let (latencies, sizes) = &measures;
-        let cost = CostModel::new(self.0.space(), sizes.0, sizes.1, sizes.2)?;
-        let latencies =
-            latencies.as_ref().map(|latencies| self.column(latencies, "latencies")).transpose()?;
-        let measures = Measures::new(&self.0, latencies, &cost)?;
         let sweep = Sweep::new(&mlp.mlp, &self.0)?;
         let (scores, is_scored) = (self.column_mut(&mut scores)?, is_scored.as_slice_mut()?);
-        let mut hunt = py.detach(|| Hunt::new(&measures, &sweep, bounds(limits), n));
-        while py.detach(|| hunt.step(scores, is_scored, n_threads))? {
-            py.check_signals()?;
-        }
-        Ok(())
+        self.measured(&measures, |measures| {
+            let mut hunt = py.detach(|| Hunt::new(measures, &sweep, bounds(limits), n));
+            while py.detach(|| hunt.step(scores, is_scored, n_threads))? {
+                py.check_signals()?;
+            }
+            Ok(())
+        })
     }
 
     /// The best cells, the front, and how many vectors and architectures tie.
@@ -164,11 +177,8 @@ impl Grid {
         limits: BoundTuple,
         n: usize,
     ) -> PyResult<(Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>, u64, u128)> {
-        let (scores, is_scored) = (self.column(&known.0, "scores")?, known.1.as_slice()?);
-        let (best, front, ties) = self.ask(py, &measures, |measures| {
-            let exact = Exact::new(measures, scores, is_scored, bounds(limits))?;
-            Ok((exact.best(n), exact.front(), exact.ties()))
-        })?;
+        let (best, front, ties) = self
+            .exactly(py, &known, &measures, limits, |exact| (exact.best(n), exact.front(), exact.ties()))?;
         Ok((cells(py, &best), cells(py, &front), ties.n_vectors, ties.n_architectures))
     }
 
@@ -179,10 +189,8 @@ impl Grid {
         measures: MeasureArrays<'py>,
         limits: BoundTuple,
     ) -> PyResult<Bound<'py, PyArray1<u64>>> {
-        let (scores, is_scored) = (self.column(&known.0, "scores")?, known.1.as_slice()?);
-        let front = self.ask(py, &measures, |measures| {
-            Ok(Exact::new(measures, scores, is_scored, bounds(limits))?.wide_front())
-        })?;
+        #[expect(clippy::redundant_closure_for_method_calls, reason = "the method fixes a lifetime")]
+        let front = self.exactly(py, &known, &measures, limits, |exact| exact.wide_front())?;
         Ok(cells(py, &front))
     }
 
@@ -195,10 +203,7 @@ impl Grid {
         n: usize,
         n_slices: usize,
     ) -> PyResult<Bound<'py, PyArray1<u64>>> {
-        let (scores, is_scored) = (self.column(&known.0, "scores")?, known.1.as_slice()?);
-        let spread = self.ask(py, &measures, |measures| {
-            Ok(Exact::new(measures, scores, is_scored, bounds(limits))?.spread(n, n_slices))
-        })?;
+        let spread = self.exactly(py, &known, &measures, limits, |exact| exact.spread(n, n_slices))?;
         Ok(cells(py, &spread))
     }
 }

@@ -31,18 +31,23 @@ MaxVectors = Annotated[
 Keep = Annotated[bool, typer.Option("--keep", help="Keep all scores of an exact search for further ones.")]
 
 
+Hardware = Annotated[
+    str | None, typer.Option(help="A hardware of `llmpp tasks`, or a file of `llmpp fit-latency`.")
+]
+Gflops = Annotated[
+    float | None, typer.Option("--gflops", help="Upper bound of FLOPs / 1e9, output projection included.")
+]
+ParamsM = Annotated[
+    float | None, typer.Option("--params-m", help="Upper bound of parameters / 1e6, without embeddings.")
+]
+
+
 def search(
     task: TaskName,
-    hardware: Annotated[
-        str | None, typer.Option(help="A hardware of `llmpp tasks`, or a file of `llmpp fit-latency`.")
-    ] = None,
+    hardware: Hardware = None,
     latency_ms: Annotated[float | None, typer.Option(help="Upper bound of the latency, in ms.")] = None,
-    gflops: Annotated[
-        float | None, typer.Option(help="Upper bound of FLOPs / 1e9, output projection included.")
-    ] = None,
-    params_m: Annotated[
-        float | None, typer.Option(help="Upper bound of parameters / 1e6, without embeddings.")
-    ] = None,
+    gflops: Gflops = None,
+    params_m: ParamsM = None,
     initial: Annotated[
         str, typer.Option(help="'distilled', or the weights file that the search starts on.")
     ] = "distilled",
@@ -137,10 +142,8 @@ def _print_result(result: SearchResult) -> None:
     elif result.reachable:
         what = {"exact": "no architecture is", "evolution": "none was found"}[result.strategy]
         _print_reachable(what, result.reachable)
-    n_evaluations = sum(iteration.n_evaluations for iteration in result.history)
-    seconds = sum(iteration.seconds for iteration in result.history)
     what = "feature vectors" if result.strategy == "exact" else "architectures"
-    out.print(f"status {result.status}: {n_evaluations:,} {what} scored in {seconds:.3f} s")
+    out.print(f"status {result.status}: {result.n_evaluations:,} {what} scored in {result.seconds:.3f} s")
     if result.n_ties:
         out.print(f"{result.n_architectures:,} architectures have the best score, and none a better one")
     out.print(f"run directory: {plain(str(result.run_dir))}", soft_wrap=True)
@@ -165,14 +168,12 @@ def _candidate_table(candidate: Candidate) -> Table:
 
 def frontier(
     task: TaskName,
-    hardware: Annotated[
-        str | None, typer.Option(help="A hardware of `llmpp tasks`, or a file of `llmpp fit-latency`.")
-    ] = None,
+    hardware: Hardware = None,
     initial: Annotated[
         str, typer.Option(help="'distilled', or a weights file of a predictor of quality.")
     ] = "distilled",
-    gflops: Annotated[float | None, typer.Option(help="Upper bound of FLOPs / 1e9.")] = None,
-    params_m: Annotated[float | None, typer.Option(help="Upper bound of parameters / 1e6.")] = None,
+    gflops: Gflops = None,
+    params_m: ParamsM = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the curve as .parquet or .json.")
     ] = None,
