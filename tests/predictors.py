@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from llmpp import Architecture, MlpPredictor, SearchSpace
+from llmpp import Architecture, MlpPredictor, SearchSpace, Task
 from llmpp._core import Mlp
+from llmpp.weights import write_mlp
 
 
 class Plain:
@@ -100,6 +102,20 @@ def network(
 ) -> MlpPredictor:
     """Draws a network of averaged features; a rough one has few different weights, so that scores tie."""
     save = pytest.importorskip("safetensors.numpy").save
+    tensors = _tensors(hidden, seed=seed, is_rough=is_rough, mean=mean)
+    return MlpPredictor(f"network-{seed}", Mlp(save(tensors)), "averaged", space)
+
+
+def network_file(path: Path, task: Task) -> Path:
+    """Writes the weights file of such a network as a predictor of quality for a task."""
+    record = {"kind": "score", "encoding": "averaged", "largest": task.space.largest, "task": task.name}
+    write_mlp(path, _tensors((5,)), record)
+    return path
+
+
+def _tensors(
+    hidden: Sequence[int], *, seed: int = 0, is_rough: bool = False, mean: float = 0
+) -> dict[str, NDArray[np.float32]]:
     draw = np.random.default_rng(seed)
 
     def numbers(*shape: int) -> NDArray[np.float32]:
@@ -115,4 +131,4 @@ def network(
     for index, (n_in, n_out) in enumerate(pairwise([10, *hidden, 1])):
         tensors[f"layers.{index}.weight"] = numbers(n_out, n_in)
         tensors[f"layers.{index}.bias"] = numbers(n_out)
-    return MlpPredictor(f"network-{seed}", Mlp(save(tensors)), "averaged", space)
+    return tensors

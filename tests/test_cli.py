@@ -110,7 +110,8 @@ def test_fit_latency_reports_errors_and_writes_a_model_that_search_takes(llmpp_c
     code, out, _ = llmpp_command(*arguments, "--json")
     content = last_line(out)
     assert code == 0
-    assert set(content) == {"rmse_ms", "mae_ms", "mape_pct", "median_ape_pct", "task", "note", "output"}
+    errors = {"rmse_ms", "mae_ms", "mape_pct", "median_ape_pct"}
+    assert set(content) == errors | {"n_rows", "shape", "std_pct", "tested_on", "task", "note", "output"}
     assert "name another task by --task" in content["note"]
     assert content["mape_pct"] < 0.1
     assert load_latency("model", task=TASK).record["hardware"] == "my-board"

@@ -17,6 +17,7 @@ from llmpp.latency import (
     fit,
     fit_file,
     held_out_errors,
+    measured_task,
     read_table,
     split_rows,
 )
@@ -68,7 +69,7 @@ def test_errors_on_held_out_rows_reach_the_target(
 def test_a_shipped_model_equals_a_fit_on_all_rows(csv: str, hardware: str, task: str, data: Path) -> None:
     table = read_table(data / "hat_latency" / f"{csv}.csv", load_task(task))
     model = load_latency(hardware, task=task)
-    refit = fit(table.features, table.latency_ms).predict(table.features)
+    refit = fit(table).predict(table.features)
     shipped = model.mlp.forward(np.ascontiguousarray(table.features, np.float32))
     np.testing.assert_allclose(shipped, refit, rtol=1e-4)
     assert model.record["n_rows"] == len(table.latency_ms) == 2000
@@ -147,7 +148,7 @@ def test_a_known_law_is_recovered_although_every_tenth_row_is_shifted(tmp_path: 
     drifted = frame.with_columns(pl.col(LATENCY_COLUMNS[1]) + pl.Series(shift))
     drifted.write_csv(tmp_path / "drifted.csv")
     table = read_table(tmp_path / "drifted.csv", TASK)
-    model = fit(table.features, table.latency_ms)
+    model = fit(table)
     truth = fake_latency(table.features)
     assert np.abs(model.predict(table.features) / truth - 1).max() < 0.005
     rows = np.column_stack([np.ones(600), table.features])
@@ -248,3 +249,91 @@ def test_a_model_of_another_space_is_refused(tmp_path: Path) -> None:
     assert SPACES["hat-iwslt"].largest != TASK.space.largest
     with pytest.raises(InputError, match="another space"):
         load_latency(tmp_path / "copy", task="iwslt14.de-en")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of measurements of 36 architectures on a machine that gets slower halfway."""
+    pytest.importorskip("torch")
+    from machines import Machine, campaign, run
+
+    path = tmp_path_factory.mktemp("measured") / "a.parquet"
+    run(Machine(lambda seconds: 1.0 if seconds < 60 else 1.2), campaign(path, 36))
+    return path
+
+
+def test_a_file_of_measurements_gives_what_was_measured_without_the_drift(measured: Path) -> None:
+    table, frame = read_table(measured, TASK), pl.read_parquet(measured)
+    frame = frame.filter(pl.col("kind") == "architecture")
+    assert len(table) == len(frame) == 36
+    assert table.latency_ms.tolist() == pytest.approx(frame["latency_ms"].to_list())
+    factors = (frame["raw_latency_ms"] / frame["latency_ms"]).to_numpy()
+    assert factors.max() > 1.15 * factors.min()
+    dims = (table.features[:, 4] * 640).round().astype(int)
+    assert dims.tolist() == frame["decoder_dim"].to_list()
+
+
+def test_a_model_of_measurements_knows_how_they_were_made(measured: Path, tmp_path: Path) -> None:
+    task = measured_task(measured)
+    assert task is not None
+    assert (task.name, task.space) == (TASK.name, TASK.space)
+    report = fit_file(measured, tmp_path / "m", task, hardware="abacus", command="c", note="by hand")
+    assert report["mape_pct"] < 4
+    assert (report["n_rows"], report["tested_on"]) == (36, "10-fold cross-validation")
+    record = load_latency(tmp_path / "m", task=TASK).record
+    assert record["workload"]["target_length"] == 30
+    assert (record["machine"]["device_name"], record["note"]) == ("abacus", "by hand")
+    assert record["drift_pct"] > 10
+    assert record["half_width_pct"] < 2
+    tested = fit_file(measured, tmp_path / "m", task, hardware="abacus", command="c", test=measured)
+    assert tested["tested_on"] == "another file"
+    assert measured_task(tmp_path / "missing.csv") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda f: f.with_columns(decoder_ms=pl.lit(float("nan"))),
+            "`decoder_ms` of row 1 is nan, not above 0",
+        ),
+        (lambda f: f.with_columns(encoder_ms=pl.lit(0.0)), "`encoder_ms` of row 1 is 0.0, not above 0"),
+        (lambda f: f.with_columns(encoder_ms=-pl.col("encoder_ms")), "`encoder_ms` of row 1 is -"),
+        (lambda f: f.with_columns(decoder_ms=pl.lit(None, pl.Float64)), "`decoder_ms` of row 1 is nan"),
+        (lambda f: f.drop("decoder_ms"), r"lacks the columns \['decoder_ms'\]"),
+        (lambda f: f.head(2), "has 1 distinct architectures, but a latency model needs at least 30"),
+        (lambda f: f.filter(pl.col("kind") == "reference"), "has 0 distinct"),
+        (lambda f: pl.concat([f.head(2)] * 40), "has 1 distinct"),
+        (lambda f: f.with_columns(decoder_dim=pl.lit(600)), "an architecture that is not of wmt14.en-de: "),
+    ],
+)
+def test_measurements_that_do_not_serve_say_why(
+    change: Callable[[pl.DataFrame], pl.DataFrame], words: str, measured: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "b.parquet"
+    change(pl.read_parquet(measured)).write_parquet(path)
+    with pytest.raises(InputError, match=words) as caught:
+        fit_file(path, tmp_path / "model", TASK, hardware="h", command="c")
+    assert "b.parquet" in str(caught.value)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("task", ["iwslt14.de-en", "wmt14.en-fr"])
+def test_measurements_of_another_task_are_refused(task: str, measured: Path) -> None:
+    with pytest.raises(InputError, match=f"was measured on wmt14.en-de, in the space hat-wmt, not on {task}"):
+        read_table(measured, load_task(task))
+
+
+def test_a_table_of_a_larger_space_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latencies.csv"
+    fake_frame(60).with_columns(decoder_layer_num=pl.lit(12)).write_csv(path)
+    with pytest.raises(
+        InputError, match="`decoder_layer_num` of row 1 is 12, but the largest of wmt14.en-de"
+    ):
+        read_table(path, TASK)
+
+
+def test_a_table_that_repeats_an_architecture_is_fitted(tmp_path: Path) -> None:
+    path = tmp_path / "latencies.csv"
+    pl.concat([fake_frame(40)] * 3).write_csv(path)
+    assert fit_file(path, tmp_path / "model", TASK, hardware="h", command="c")["mape_pct"] < 1

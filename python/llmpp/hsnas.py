@@ -1,25 +1,23 @@
 """The search: exact where every feature vector can be scored, else HS-NAS's evolution (arXiv 2310.16712)."""
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from llmpp.constraints import check_constraints
 from llmpp.errors import InputError
-from llmpp.evolution import EvolutionSettings, Run
-from llmpp.exact import ExactRun, ExactSettings
+from llmpp.evolution import EvolutionSettings
+from llmpp.exact import ExactSettings
 from llmpp.frontier import Frontier
 from llmpp.phase import Phase, encoding_of, name_of
+from llmpp.plan import SearchPlan
 from llmpp.predictor import MlpPredictor, Predictor, load_latency, load_predictor
 from llmpp.ranges import LARGEST_SEED, integer, share
-from llmpp.record import Record
 from llmpp.result import Iteration, SearchResult
 from llmpp.run import RunDirectory
 from llmpp.strategy import Situation, choose
 from llmpp.task import Task, load_task
+from llmpp.verified_search import measurer_of, verified_search
 
 __all__ = ["EvolutionSettings", "frontier", "search"]
 
@@ -37,10 +35,12 @@ def search(
     n_proposals: int = 200,
     max_vectors: int = 20_000_000,
     keep: bool = False,
+    verify: int = 0,
     n_threads: int = 1,
     callbacks: Iterable[Callable[[Iteration], object]] = (),
     progress: bool = False,
     run_dir: str | Path | None = None,
+    resume: bool = False,
     **evolution: Any,
 ) -> SearchResult:
     """Searches for the architecture with the best predicted quality within constraints.
@@ -65,11 +65,17 @@ def search(
             one hyperparameter's layers make nearly all of them, some 200.
         keep: Whether an exact search reads and keeps all scores in the user's cache directory (4 bytes for
             each feature vector and network), so that further searches take milliseconds.
+        verify: How many of the best found are measured on this machine, 0 for none. Those that break the
+            bound in truth are dropped, and if predictions miss to one side, the search is done again with
+            the latency model corrected; `result.verification` has what was measured. `hardware` must be a
+            file that `llmpp fit-latency` made of what `llmpp measure` wrote here.
         n_threads: Threads for the inference of MLPs.
         callbacks: Called after each iteration with its `Iteration`.
         progress: Show a progress bar on stderr.
         run_dir: A new or empty directory for settings, candidates, history and result. None: nothing is
             written.
+        resume: Go on with a search that was stopped in `run_dir`, if there is one: it takes the same course,
+            and no score that is kept there is asked for again.
         **evolution: Fields of `EvolutionSettings`: n_iterations, n_population, n_parents, n_mutants,
             n_children, mutation_prob, max_draws.
 
@@ -90,63 +96,56 @@ def search(
     """
     task = load_task(task)
     settings = _settings(evolution)
-    seed, n_threads = integer("seed", seed, 0, LARGEST_SEED), integer("n_threads", n_threads, 1, 1024)
-    n_proposals = integer("n_proposals", n_proposals, 1, 10**6)
-    max_vectors = integer("max_vectors", max_vectors, 1, 2**32 - 1)
+    exact = ExactSettings(
+        n_proposals=integer("n_proposals", n_proposals, 1, 10**6),
+        keep=keep,
+        n_threads=integer("n_threads", n_threads, 1, 1024),
+    )
     share("switch", switch)
-    callbacks = _callables(callbacks)
     latency = _resolve(hardware, task, load_latency, "hardware")
     bounds = check_constraints(constraints, has_hardware=latency is not None)
-    if strategy == "exact":  # iterations are not split: both predictors have their turn
-        phases, notes = _plan(task, initial, baseline, 0.5, 2)
-    else:
-        phases, notes = _plan(task, initial, baseline, switch, settings.n_iterations)
+    # An exact search does not split its iterations: both predictors have their turn.
+    split = (0.5, 2) if strategy == "exact" else (switch, settings.n_iterations)
+    phases, notes = _plan(task, initial, baseline, *split)
     situation = Situation(
         space=task.space,
         phases=phases,
         latency=latency,
-        max_vectors=max_vectors,
+        max_vectors=integer("max_vectors", max_vectors, 1, 2**32 - 1),
         has_evolution_settings=bool(evolution),
     )
-    asked_for = strategy
-    strategy, reason = choose(strategy, situation)
-    if strategy == "exact":  # what the plan says of iterations does not concern it
+    chosen, reason = choose(strategy, situation)
+    if chosen == "exact":  # what the plan says of iterations does not concern it
         notes = []
     notes += [reason] if reason else []
-    if keep and strategy == "evolution":
+    if keep and chosen == "evolution":
         notes.append("`keep` has no effect on evolution")
     notes += [
         note for part in (latency, *(p.predictor for p in phases)) for note in getattr(part, "notes", ())
     ]
-    directory = None if run_dir is None else RunDirectory.create(Path(run_dir))
-    if directory:
-        directory.write_settings(
-            {
-                "task": task.name,
-                "hardware": None if latency is None else name_of(latency),
-                "constraints": bounds,
-                "strategy": strategy,
-                "strategy_asked_for": asked_for,
-                "max_vectors": max_vectors,
-                "keep": keep,
-                "seed": seed,
-                "switch": switch,
-                "n_proposals": n_proposals,
-                "n_threads": n_threads,
-                "predictors": [phase.name for phase in phases],
-                "evolution": asdict(settings),
-                "notes": notes,
-            }
-        )
-    record = Record(task, phases, directory)
-    run: ExactRun | Run
-    if strategy == "exact":
-        exact = ExactSettings(n_proposals=n_proposals, keep=keep, n_threads=n_threads)
-        run = ExactRun(record, latency=latency, bounds=bounds, settings=exact)
-    else:
-        run = Run(record, latency=latency, bounds=bounds, settings=settings, seed=seed, n_threads=n_threads)
-    with _progress_bar(run.n_iterations, enabled=progress) as advance:
-        return run.search([*callbacks, advance], notes)
+    verify = integer("verify", verify, 0, 10**4)
+    measure_one = measurer_of(latency, task, verify) if verify else None
+    plan = SearchPlan(
+        task=task,
+        latency=latency,
+        bounds=bounds,
+        phases=phases,
+        strategy=chosen,
+        strategy_asked_for=strategy,
+        evolution=settings,
+        exact=exact,
+        max_vectors=situation.max_vectors,
+        switch=switch,
+        verify=verify,
+        seed=integer("seed", seed, 0, LARGEST_SEED),
+        notes=notes,
+        directory=_directory(run_dir, resume=resume),
+        callbacks=_callables(callbacks),
+        progress=progress,
+    )
+    if plan.directory:
+        plan.directory.write_settings(plan.to_dict())
+    return verified_search(plan, measure_one) if measure_one else plan.run(latency)
 
 
 def frontier(
@@ -213,6 +212,14 @@ def _settings(evolution: Mapping[str, Any]) -> EvolutionSettings:
     return EvolutionSettings(**evolution)
 
 
+def _directory(run_dir: str | Path | None, *, resume: bool) -> RunDirectory | None:
+    if run_dir is not None:
+        return RunDirectory.create(Path(run_dir), resume=resume)
+    if resume:
+        raise InputError("`resume` goes on in a run directory: name it as `run_dir`")
+    return None
+
+
 def _callables(callbacks: Any) -> list[Callable[[Iteration], object]]:
     listed = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     if not all(callable(callback) for callback in listed):
@@ -260,19 +267,3 @@ def _plan(
     if baseline is None:
         notes.append(f"no baseline: `{phases[0].name}` scored all iterations")
     return phases, notes
-
-
-@contextmanager
-def _progress_bar(n_iterations: int, *, enabled: bool) -> Iterator[Callable[[Iteration], object]]:
-    """Yields a callback that moves a progress bar on stderr, or does nothing."""
-    if not enabled:
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(file=sys.stderr)) as bar:
-        search_bar = bar.add_task("searching", total=n_iterations)
-        yield lambda it: bar.update(
-            search_bar, advance=1, description=f"{it.predictor}: best {it.best_score:.3f}"
-        )

@@ -1,9 +1,6 @@
-"""The robust latency model: a few products of the averaged features, fitted to measured latencies.
+"""From measured latencies to a latency model in a file."""
 
-Measurements drift: whole blocks of rows are shifted. The fit is linear in the coefficients and minimises
-Huber's loss of the relative error, so that shifted rows weigh little; see `docs/latency.md`.
-"""
-
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +8,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmpp.errors import InputError, require
+from llmpp.errors import InputError, SpaceError
+from llmpp.latency_model import (
+    MANY,
+    N_FOLDS,
+    LatencyModel,
+    LatencyTable,
+    fit,
+    folds,
+)
+from llmpp.measuring.measured_file import Measured, is_measured_file, read_frame, read_measured
 from llmpp.provenance import origin
-from llmpp.space import HYPERPARAMETERS, Floats
+from llmpp.ranges import share
+from llmpp.space import HYPERPARAMETERS, Floats, SearchSpace
 from llmpp.task import Task
 from llmpp.weights import write_mlp
 
 if TYPE_CHECKING:
     import polars as pl
 
+
+__all__ = [
+    "FEATURE_COLUMNS",
+    "LATENCY_COLUMNS",
+    "HeldOut",
+    "errors",
+    "fit",
+    "fit_file",
+    "held_out_errors",
+    "hold_out",
+    "measured_task",
+    "read_table",
+    "split_rows",
+]
 
 #: HAT's names of the averaged features, in the order of `HYPERPARAMETERS`.
 FEATURE_COLUMNS = (
@@ -35,75 +56,44 @@ FEATURE_COLUMNS = (
     "decoder_arbitrary_ende_attn_avg",
 )
 LATENCY_COLUMNS = ("latency_mean_encoder", "latency_mean_decoder")
-
-#: The relative error beyond which Huber's loss is linear.
-HUBER_SCALE = 0.01
-
-_NAMES = tuple(HYPERPARAMETERS)
-#: Pairs to multiply, beside each feature by itself. Products with a layer count turn means over layers into
-#: sums; the last one sizes feed-forward matrices.
-PRODUCTS = (
-    *(("encoder_layers", other) for other in ("encoder_dim", "encoder_ffn", "encoder_heads")),
-    *(
-        ("decoder_layers", other)
-        for other in ("decoder_dim", "decoder_ffn", "decoder_heads", "cross_heads", "cross_span")
-    ),
-    ("decoder_dim", "decoder_ffn"),
-)
 _MIN_ROWS = 30
+#: What a file may sample beyond the space: HAT's have wider feed-forward layers and more heads.
+_WITHIN = tuple(name for name, per in HYPERPARAMETERS.items() if per is None)
 
 
-@dataclass(frozen=True, eq=False)
-class LatencyTable:
-    """Measured latencies.
+def read_table(path: Path, task: Task, quantile: float = 0.5) -> LatencyTable:
+    """Reads measured latencies: what `llmpp measure` wrote, or a CSV with HAT's columns.
 
-    Attributes:
-        features: Averaged features, `(n, 10)`, divided by a space's largest options.
-        latency_ms: Encoder plus decoder, `(n,)`.
-    """
+    In the CSV each row is one architecture.
 
-    features: Floats
-    latency_ms: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class LatencyModel:
-    """latency_ms = intercept + sum over products k of coefficients[k] * x[i_k] * x[j_k].
-
-    Attributes:
-        products: Index pairs `(p, 2)`; the index 10 stands for the constant 1.
-        coefficients: `(p,)`.
-        intercept: In ms.
-    """
-
-    products: NDArray[np.int32]
-    coefficients: Floats
-    intercept: float
-
-    def predict(self, features: Floats) -> Floats:
-        """Predicts latencies in ms, `(n,)`, from averaged features `(n, 10)`."""
-        return _columns(features, self.products) @ self.coefficients + self.intercept
-
-    def tensors(self) -> dict[str, NDArray[Any]]:
-        """Returns the model as an MLP without hidden layers, nothing lost but float32's rounding."""
-        n = len(self.products)
-        return {
-            "input.products": self.products,
-            "input.mean": np.zeros(n, np.float32),
-            "input.std": np.ones(n, np.float32),
-            "layers.0.weight": self.coefficients.astype(np.float32)[None, :],
-            "layers.0.bias": np.array([self.intercept], np.float32),
-            "output.mean": np.zeros(1, np.float32),
-            "output.std": np.ones(1, np.float32),
-        }
-
-
-def read_table(path: Path, task: Task) -> LatencyTable:
-    """Reads a CSV with HAT's columns, in which each row is one architecture measured.
+    Args:
+        path: The file.
+        task: The task that was measured.
+        quantile: What is taken of the repeats of `llmpp measure`, see `Measured.latencies`.
 
     Raises:
-        InputError: If it cannot be read, lacks a column or rows, or a number is missing or not positive.
+        InputError: If it cannot be read, lacks a column or rows, a number is missing or not positive, or it
+            was measured on another space.
     """
+    table = _from_parquet(path, task, quantile) if is_measured_file(path) else _from_csv(path, task)
+    n_distinct = len(np.unique(table.features, axis=0))
+    if n_distinct < _MIN_ROWS:
+        raise InputError(
+            f"{path} has {n_distinct} distinct architectures, but a latency model needs at least {_MIN_ROWS}"
+        )
+    return table
+
+
+def measured_task(path: Path) -> Task | None:
+    """The task that a file of `llmpp measure` says it was measured on; None for other files.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    return read_measured(path).task if is_measured_file(path) else None
+
+
+def _from_csv(path: Path, task: Task) -> LatencyTable:
     import polars as pl
 
     try:
@@ -114,19 +104,45 @@ def read_table(path: Path, task: Task) -> LatencyTable:
         raise InputError(f"{path} lacks the columns {missing}") from error
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path} is not a CSV of latencies: {error}") from error
-    n_distinct = frame.select(FEATURE_COLUMNS).n_unique()
-    if n_distinct < _MIN_ROWS:
+    values = _positive(frame, path)
+    features = values[:, : len(FEATURE_COLUMNS)] / _largest(task.space)
+    beyond = np.argwhere((features > 1) & np.array([name in _WITHIN for name in HYPERPARAMETERS]))
+    if len(beyond):
+        row, column = beyond[0]
         raise InputError(
-            f"{path} has {n_distinct} distinct architectures, but a latency model needs at least {_MIN_ROWS}"
+            f"{path}: `{frame.columns[column]}` of row {row + 1} is {values[row, column]:g}, but the largest "
+            f"of {task.name} is {_largest(task.space)[column]:g}: name the task that was measured"
         )
-    values = _finite(frame, path)
-    largest = np.array(list(task.space.largest.values()), np.float64)
-    return LatencyTable(
-        values[:, : len(FEATURE_COLUMNS)] / largest, values[:, len(FEATURE_COLUMNS) :].sum(axis=1)
-    )
+    return LatencyTable(features, values[:, -2], values[:, -1], _smallest(task.space))
 
 
-def _finite(frame: "pl.DataFrame", path: Path) -> Floats:
+def _from_parquet(path: Path, task: Task, quantile: float) -> LatencyTable:
+    measured = read_measured(path)
+    if measured.task.name != task.name or measured.task.space.largest != task.space.largest:
+        raise InputError(
+            f"{path} was measured on {measured.task.name}, in the space {measured.task.space.name}, not on "
+            f"{task.name} in {task.space.name}: leave the task out, or name that one"
+        )
+    _positive(read_frame(path).select("encoder_ms", "decoder_ms"), path)
+    latencies = measured.latencies(quantile)
+    try:
+        features = task.space.features(list(latencies)).astype(np.float64)
+    except SpaceError as error:
+        raise InputError(f"{path} has an architecture that is not of {task.name}: {error}") from error
+    encoder_ms, decoder_ms = np.array(list(latencies.values())).T
+    return LatencyTable(features, encoder_ms, decoder_ms, _smallest(task.space))
+
+
+def _largest(space: SearchSpace) -> Floats:
+    return np.array(list(space.largest.values()), np.float64)
+
+
+def _smallest(space: SearchSpace) -> Floats:
+    """The smallest options, divided as features are."""
+    return np.array([min(options) for options in space.options.values()], np.float64) / _largest(space)
+
+
+def _positive(frame: "pl.DataFrame", path: Path) -> Floats:
     values = np.asarray(frame.to_numpy(), np.float64)
     bad = np.argwhere(~(np.isfinite(values) & (values > 0)))
     if len(bad):
@@ -135,41 +151,6 @@ def _finite(frame: "pl.DataFrame", path: Path) -> Floats:
             f"{path}: `{frame.columns[column]}` of row {row + 1} is {values[row, column]}, not above 0"
         )
     return values
-
-
-def fit(features: Floats, latency_ms: Floats) -> LatencyModel:
-    """Fits the model to averaged features `(n, 10)` and latencies `(n,)` in ms.
-
-    Features that never vary are left out, and so are products with them. The loss is convex, so the fit is
-    deterministic.
-
-    Raises:
-        MissingExtraError: If scipy is not installed.
-    """
-    products = _products_for(features)
-    rows = np.column_stack([np.ones(len(features)), _columns(features, products)]) / latency_ms[:, None]
-    least_squares = require("scipy.optimize", "train").least_squares
-    solution = least_squares(
-        lambda c: rows @ c - 1.0,
-        np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)[0],
-        jac=lambda _: rows,
-        loss="huber",
-        f_scale=HUBER_SCALE,
-    )
-    return LatencyModel(products, solution.x[1:], float(solution.x[0]))
-
-
-def _products_for(features: Floats) -> NDArray[np.int32]:
-    varies = dict(zip(_NAMES, np.ptp(features, axis=0) > 0, strict=True))
-    linear = [(index, len(_NAMES)) for index, name in enumerate(_NAMES) if varies[name]]
-    pairs = [(_NAMES.index(a), _NAMES.index(b)) for a, b in PRODUCTS if varies[a] and varies[b]]
-    return np.array(linear + pairs, np.int32)
-
-
-def _columns(features: Floats, products: NDArray[np.int32]) -> Floats:
-    extended = np.column_stack([features, np.ones(len(features))])
-    columns: Floats = extended[:, products[:, 0]] * extended[:, products[:, 1]]
-    return columns
 
 
 def split_rows(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -192,35 +173,124 @@ def errors(predicted: Floats, measured: Floats) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Latencies that a model was tested on.
+
+    Attributes:
+        how: Which rows these are.
+        measured_ms: Their latencies `(n,)`.
+        predicted_ms: What models predicted that had not seen them `(n,)`.
+        std_ms: The standard deviations that these gave `(n,)`.
+    """
+
+    how: str
+    measured_ms: Floats
+    predicted_ms: Floats
+    std_ms: Floats
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """See `errors`."""
+        return errors(self.predicted_ms, self.measured_ms)
+
+
+def hold_out(table: LatencyTable, test: LatencyTable | None = None) -> HeldOut:
+    """Tests the fit: on a table of its own, on HAT's test rows of many, or by cross-validation of fewer."""
+    if test is not None:
+        return _tested("another file", [(fit(table), test)])
+    if len(table) >= MANY:  # of fewer, its test rows would be too few
+        inside, outside = split_rows(len(table))
+        return _tested("HAT's test rows", [(fit(table.take(inside)), table.take(outside))])
+    parts = [(fit(table.take(inside)), table.take(outside)) for inside, outside in folds(table)]
+    return _tested(f"{N_FOLDS}-fold cross-validation", parts)
+
+
+def _tested(how: str, parts: Sequence[tuple[LatencyModel, LatencyTable]]) -> HeldOut:
+    predicted = [model.predict(test.features) for model, test in parts]
+    std = [model.std(test.features) for model, test in parts]
+    return HeldOut(how, *map(np.concatenate, ([test.latency_ms for _, test in parts], predicted, std)))
+
+
 def held_out_errors(table: LatencyTable) -> dict[str, float]:
-    """Fits on the rows of HAT's training split, and computes the errors on its test rows."""
-    train, test = split_rows(len(table.latency_ms))
-    model = fit(table.features[train], table.latency_ms[train])
-    return errors(model.predict(table.features[test]), table.latency_ms[test])
+    """Computes the errors on rows that the fit has not seen, see `hold_out`."""
+    return hold_out(table).errors
 
 
 def fit_file(
-    csv: Path, output: Path, task: Task, *, hardware: str, command: str, date: str | None = None
-) -> dict[str, float]:
-    """Fits a model to all rows of a CSV, writes it, and returns the errors on HAT's test rows.
+    source: Path,
+    output: Path,
+    task: Task,
+    *,
+    hardware: str,
+    command: str,
+    date: str | None = None,
+    note: str = "",
+    test: Path | None = None,
+    quantile: float = 0.5,
+    plot: Path | None = None,
+) -> dict[str, Any]:
+    """Fits a model to all rows of a file and writes it.
+
+    Args:
+        source: A CSV or a file of `llmpp measure`, see `read_table`.
+        output: The weights file to write.
+        task: The task that was measured.
+        hardware: Name of the hardware, for the record.
+        command: The command that makes the model again, for the record.
+        date: The date to record, `YYYY-MM-DD`; None for today.
+        note: Where the measurements came from, for the record.
+        test: Another such file to test on.
+        quantile: What is taken of the repeats of `llmpp measure`, see `Measured.latencies`.
+        plot: Where to draw predicted against measured latencies: `PLOT.png` and `PLOT.svg`.
+
+    Returns:
+        The errors on rows that the fit had not seen, and how they were held out; the shape that was chosen,
+        the rows, and the standard deviation of a measurement in percent.
 
     Raises:
-        InputError: If the CSV cannot be used or the file not be written.
-        MissingExtraError: If scipy or safetensors is not installed.
+        InputError: If a file cannot be used or not be written.
+        MissingExtraError: If scipy or safetensors is not installed, or matplotlib to plot.
     """
     made = origin(command, ["llmpp", "numpy", "scipy"], date)
-    table = read_table(csv, task)
-    test = held_out_errors(table)
+    quantile = share("quantile", quantile)
+    table = read_table(source, task, quantile)
+    held_out = hold_out(table, read_table(test, task, quantile) if test else None)
+    model = fit(table)
+    found = {
+        "n_rows": len(table),
+        "shape": model.shape,
+        "std_pct": round(100 * model.noise, 4),
+        "tested_on": held_out.how,
+    }
     record = {
         "kind": "latency",
         "encoding": "averaged",
         "largest": task.space.largest,
         "task": task.name,
         "hardware": hardware,
-        "source": csv.name,
-        "n_rows": len(table.latency_ms),
-        "test_errors": {name: round(value, 4) for name, value in test.items()},
+        "source": source.name,
+        "note": note,
+        "test_errors": {name: round(value, 4) for name, value in held_out.errors.items()},
+        **found,
+        **(_circumstances(read_measured(source), quantile) if is_measured_file(source) else {}),
         **made,
     }
-    write_mlp(output, fit(table.features, table.latency_ms).tensors(), record)
-    return test
+    write_mlp(output, model.tensors(), record)
+    if plot:
+        from llmpp.latency_figure import draw
+
+        draw(held_out, plot, title=f"{hardware}, {task.name}: {held_out.how}")
+    return {**held_out.errors, **found}
+
+
+def _circumstances(measured: Measured, quantile: float) -> dict[str, Any]:
+    """What a model's record keeps of how it was measured."""
+    rows = [row for row in measured.rows if not row.is_reference]
+    return {
+        "workload": measured.header["workload"],
+        "machine": dict(rows[-1].machine),
+        "quantile": quantile,
+        "half_width_pct": round(100 * float(np.median([row.measurement.half_width for row in rows])), 4),
+        "drift_pct": round(100 * measured.drift.size, 4),
+    }

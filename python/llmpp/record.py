@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp.errors import PredictorError
-from llmpp.phase import Phase, ask, name_of
+from llmpp.phase import Phase, ask, in_core, name_of
 from llmpp.predictor import Predictor
-from llmpp.result import Iteration, Scored, SearchResult, best_candidate
+from llmpp.result import Iteration, Scored, SearchResult, best_candidates
 from llmpp.run import RunDirectory
 from llmpp.task import Task
 
@@ -19,6 +19,7 @@ class Record:
 
     Attributes:
         history: One entry per iteration.
+        known: Scores that an earlier start of the search was given by predictors outside the core.
     """
 
     def __init__(self, task: Task, phases: Sequence[Phase], directory: RunDirectory | None) -> None:
@@ -26,17 +27,26 @@ class Record:
         self.phases = phases
         self.directory = directory
         self.history: list[Iteration] = []
+        is_asked = any(in_core(phase.predictor) is None for phase in phases)
+        self.known = directory.known_scores() if directory and is_asked else {}
 
     def predict(self, predictor: Predictor, genomes: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Asks a predictor for one finite number per genome.
+        """Asks a predictor for one finite number per genome, unless an earlier start did.
 
         Raises:
             PredictorError: If it fails to give them.
         """
+        architectures = self.task.space.architectures(genomes)
+        names = [phase.name for phase in self.phases if phase.predictor is predictor]
+        known = self.known.get(names[0], {}) if names else {}
         try:
-            return ask(predictor, self.task.space.architectures(genomes))
+            if not known:
+                return ask(predictor, architectures)
+            unknown = [architecture for architecture in architectures if architecture not in known]
+            known.update(zip(unknown, ask(predictor, unknown).tolist(), strict=True))
         except PredictorError as error:
             raise self.failure(f"`{name_of(predictor)}`", error) from error.__cause__
+        return np.array([known[architecture] for architecture in architectures], np.float32)
 
     def failure(self, names: str, error: Exception) -> PredictorError:
         """Builds the error that says which predictor failed, when, how, and what is kept."""
@@ -65,7 +75,7 @@ class Record:
             never = f"`{self.phases[-1].name}` never scored: `best` and the front are by `{last.name}`"
             notes = [*notes, never]
         result = SearchResult(
-            best=best_candidate(self.task.space, scored),
+            best=next(iter(best_candidates(self.task.space, scored, 1)), None),
             history=self.history,
             notes=tuple(notes),
             run_dir=str(self.directory.path) if self.directory else None,

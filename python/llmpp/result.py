@@ -14,6 +14,8 @@ from llmpp.space import SearchSpace
 if TYPE_CHECKING:
     import polars as pl
 
+    from llmpp.measuring.verification import Verification
+
 #: How a search ended: with the proven optimum, with all its iterations done, with nothing feasible, or
 #: stopped by the user.
 Status: TypeAlias = Literal["optimal", "budget", "infeasible", "interrupted"]
@@ -103,14 +105,17 @@ class SearchResult:
     Attributes:
         status: 'optimal', 'budget', 'infeasible' or 'interrupted'.
         strategy: 'exact' or 'evolution'.
-        best: The best feasible candidate under the last predictor, or None.
+        best: The best feasible candidate under the last predictor, or None; with `verification`, the best
+            that keeps the bound in truth.
         n_ties: If optimal, how many feature vectors have the best score, that of `best` included; else None.
         n_architectures: If optimal, how many architectures have one of those feature vectors; else None.
         reachable: If infeasible, the smallest value of each measure: of the whole space in an exact search,
-            of what was seen in an evolution. Else None.
+            of what was seen in an evolution, the smallest measured latency if that is what breaks the bound.
+            Else None.
         history: One record per iteration.
         notes: What a user should know about how the figures came about.
         run_dir: Where the run was written, or None.
+        verification: What measuring the best on this machine showed, if that was asked for.
     """
 
     status: Status
@@ -127,6 +132,7 @@ class SearchResult:
     n_architectures: int | None = None
     #: What is on the exact front of score against latency and FLOPs, found when it is asked for.
     _wide_front: Callable[[], Scored] | None = field(default=None, repr=False)
+    verification: "Verification[Candidate] | None" = None
 
     @property
     def n_evaluations(self) -> int:
@@ -137,6 +143,14 @@ class SearchResult:
     def seconds(self) -> float:
         """Wall-clock time of all iterations."""
         return sum(iteration.seconds for iteration in self.history)
+
+    def ranking(self, n: int) -> list[Candidate]:
+        """Lists the best candidates of the last predictor, best first, the earliest of equals first.
+
+        Args:
+            n: How many at most. An exact search keeps its best 1,000 feature vectors.
+        """
+        return best_candidates(self._space, self._scored, n)
 
     def pareto_front(self, *measures: str) -> list[Candidate]:
         """Lists the candidates of the last predictor that no other beats in score and in every measure.
@@ -192,6 +206,7 @@ class SearchResult:
             "run_dir": self.run_dir,
             "n_evaluations": self.n_evaluations,
             "seconds": self.seconds,
+            "verification": self.verification and self.verification.to_dict(),
         }
 
 
@@ -226,12 +241,11 @@ def front_positions(scored: Scored, *measures: str) -> NDArray[np.intp]:
     ]
 
 
-def best_candidate(space: SearchSpace, scored: Scored) -> Candidate | None:
-    """The best candidate of the last predictor, the earliest of equals; None if nothing was scored."""
+def best_candidates(space: SearchSpace, scored: Scored, n: int) -> list[Candidate]:
+    """The best candidates of the last predictor, best first, the earliest of equals first."""
     positions = scored.last_phase()
-    if not len(positions):
-        return None
-    return candidates(space, scored, positions[[np.argmax(scored.scores[positions])]])[0]
+    order = np.argsort(-scored.scores[positions], kind="stable")
+    return candidates(space, scored, positions[order[:n]])
 
 
 def architecture_schema() -> dict[str, Any]:

@@ -6,8 +6,9 @@
 | `candidates.parquet` | every candidate scored, as `SearchResult.to_frame` |
 | `history.json` | one record per iteration |
 | `usage.json` | requests, tokens and dollars of predictors that ask a language model, cached and new apart |
-| `result.json` | status, best candidate and its ties, what was reachable, the Pareto front |
+| `result.json` | status, best candidate and its ties, what was reachable or measured, the Pareto front |
 | `best.json`, `best.yml` | the best architecture, in our fields and in HAT's |
+| `latency.safetensors` | the latency model, where measuring what was found corrected it |
 """
 
 import json
@@ -19,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from llmpp import _core
+from llmpp.architecture import Architecture
 from llmpp.errors import InputError
-from llmpp.result import Iteration, Scored, SearchResult, frame
+from llmpp.result import Iteration, Scored, SearchResult, architecture_schema, frame
 from llmpp.space import SearchSpace
-from llmpp.text import replace_text
+from llmpp.text import read_text, replace_text
 
 RUN_SCHEMA = "llmpp.run/1"
+#: Settings on which no score depends.
+_MAY_DIFFER = ("n_threads", "keep", "verify", "notes")
 
 
 @dataclass(frozen=True)
@@ -38,23 +42,37 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, path: Path) -> "RunDirectory":
+    def create(cls, path: Path, *, resume: bool = False) -> "RunDirectory":
         """Makes the directory.
 
+        Args:
+            path: Where.
+            resume: Take one that holds a run.
+
         Raises:
-            InputError: If it exists and is not empty, or cannot be made.
+            InputError: If it cannot be made, or is not empty and not to be resumed or no run.
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
             is_empty = not any(path.iterdir())
         except OSError as error:
             raise InputError(f"cannot make the run directory {path}: {error}") from error
-        if not is_empty:
-            raise InputError(f"the run directory {path} is not empty: name another, or remove it")
+        if not is_empty and not resume:
+            raise InputError(
+                f"the run directory {path} is not empty: name another, remove it, or resume the run in it"
+            )
+        if not is_empty and not (path / "settings.json").is_file():
+            raise InputError(f"the directory {path} is not empty and holds no run: name another")
         return cls(path)
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
-        """Writes what the search was asked, and with which versions."""
+        """Writes what the search was asked, and with which versions.
+
+        Raises:
+            InputError: If the directory holds the run of a search that was asked something else.
+        """
+        if (self.path / "settings.json").exists():
+            self._check_settings(settings)
         versions = {name: version(name) for name in ("llmpp", "numpy", "polars")}
         machine = {
             "python": platform.python_version(),
@@ -62,6 +80,41 @@ class RunDirectory:
             "machine": platform.machine(),
         }
         self._write_json("settings.json", {**settings, "versions": versions | machine})
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        path = self.path / "settings.json"
+        try:
+            before = json.loads(read_text(path, "the settings"))
+        except ValueError as error:
+            raise InputError(f"{path} is damaged, so the run cannot be resumed: {error}") from error
+        for name, value in json.loads(json.dumps(settings)).items():
+            if name not in _MAY_DIFFER and before.get(name) != value:
+                raise InputError(
+                    f"the run in {self.path} was asked `{name}` {before.get(name)!r}, not {value!r}: resume "
+                    "it with the same, or name another directory"
+                )
+
+    def known_scores(self) -> dict[str, dict[Architecture, float]]:
+        """Reads the scores that an earlier start was given: predictor -> architecture -> score.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
+        import polars as pl
+
+        path = self.path / "candidates.parquet"
+        if not path.exists():
+            return {}
+        try:
+            names = ["predictor", "score", *architecture_schema()]
+            rows = pl.read_parquet(path).select(names).iter_rows(named=True)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise InputError(f"{path} is damaged, so the run cannot be resumed: {error}") from error
+        known: dict[str, dict[Architecture, float]] = {}
+        for row in rows:
+            predictor, score = row.pop("predictor"), row.pop("score")
+            known.setdefault(predictor, {})[Architecture.from_dict(row)] = score
+        return known
 
     def write_progress(
         self, space: SearchSpace, predictors: tuple[str, ...], scored: Scored, history: list[Iteration]
@@ -76,6 +129,12 @@ class RunDirectory:
         """Writes what predictors have spent so far, by name."""
         self._write_json("usage.json", {"predictors": dict(usage)})
 
+    def write_latency(self, data: bytes) -> None:
+        """Writes a latency model that was corrected."""
+        temporary = self.path / "latency.safetensors.part"
+        temporary.write_bytes(data)
+        temporary.replace(self.path / "latency.safetensors")
+
     def write_result(self, result: SearchResult) -> None:
         """Writes what was found."""
         front = [candidate.to_dict() for candidate in result.pareto_front()]
@@ -84,6 +143,9 @@ class RunDirectory:
             architecture = result.best.architecture
             self._write("best.json", json.dumps(architecture.to_dict(), indent=2) + "\n")
             self._write("best.yml", architecture.to_hat())
+        else:  # measuring what was found may have dropped the one that is there
+            for name in ("best.json", "best.yml"):
+                (self.path / name).unlink(missing_ok=True)
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         self._write(name, json.dumps({"schema": RUN_SCHEMA, **content}, indent=2) + "\n")

@@ -12,6 +12,7 @@ from llmpp import _core
 from llmpp.errors import InputError, require
 
 MLP_SCHEMA = "llmpp.mlp/1"
+_DTYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4"}
 
 
 def read_mlp(path: Path) -> tuple[_core.Mlp, dict[str, Any]]:
@@ -36,17 +37,54 @@ def read_mlp(path: Path) -> tuple[_core.Mlp, dict[str, Any]]:
     return mlp, record
 
 
+def read_arrays(path: Path, prefix: str) -> dict[str, NDArray[Any]]:
+    """Reads the tensors of a weights file whose names begin with `prefix`; safetensors is not needed.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+        begin = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:begin])
+        return {
+            name: _array(data[begin:], entry)
+            for name, entry in header.items()
+            if name.startswith(prefix) and name != "__metadata__"
+        }
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"cannot use the weights file {path}: {error}") from error
+
+
+def _array(data: bytes, entry: Mapping[str, Any]) -> NDArray[Any]:
+    begin, end = entry["data_offsets"]
+    array: NDArray[Any] = np.frombuffer(data[begin:end], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return array
+
+
+def mlp_bytes(tensors: Mapping[str, NDArray[np.generic]], record: Mapping[str, Any]) -> bytes:
+    """Returns an MLP's tensors (see `rust/weights.rs`) and its record as safetensors.
+
+    Equal input gives equal bytes.
+
+    Raises:
+        MissingExtraError: If safetensors is not installed.
+    """
+    text = json.dumps({"schema": MLP_SCHEMA, **record}, sort_keys=True)
+    saved: bytes = require("safetensors.numpy", "train").save(dict(tensors), metadata={"llmpp": text})
+    return saved
+
+
 def write_mlp(path: Path, tensors: Mapping[str, NDArray[np.generic]], record: Mapping[str, Any]) -> None:
-    """Writes an MLP's tensors (see `rust/weights.rs`) and its record; equal input gives equal bytes.
+    """Writes what `mlp_bytes` returns.
 
     Raises:
         MissingExtraError: If safetensors is not installed.
         InputError: If the file cannot be written.
     """
-    save = require("safetensors.numpy", "train").save
-    text = json.dumps({"schema": MLP_SCHEMA, **record}, sort_keys=True)
+    data = mlp_bytes(tensors, record)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(save(dict(tensors), metadata={"llmpp": text}))
+        path.write_bytes(data)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}") from error

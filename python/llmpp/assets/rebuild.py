@@ -22,6 +22,7 @@ from llmpp.task import TASK_SCHEMA, load_task
 DATE = "2026-11-24"
 
 _LLMAS = "UBC-NLP/llmas, MIT (Jawahar et al., ACL Findings 2024, arXiv 2310.16712)"
+_HAT = "measured by mit-han-lab/hardware-aware-transformers, MIT"
 _MODEL = "claude (version not recorded)"
 _WORDS = {
     "wmt14.en-de": ("WMT 2014 English-German translation", 32768),
@@ -66,9 +67,16 @@ def rebuild(data: Path, assets: Path) -> None:
         distill.distill_file(path, student, load_task(name), command=command, date=DATE)
     for csv, hardware, task in _LATENCIES:
         model = assets / "latency" / f"{hardware}.{task}.safetensors"
-        command = f"llmpp fit-latency {csv} --task {task} --hardware {hardware} -o {model.name}"
+        note = f"--note '{_HAT}'"
+        command = f"llmpp fit-latency {csv} --task {task} --hardware {hardware} {note} -o {model.name}"
         latency.fit_file(
-            data / "hat_latency" / csv, model, load_task(task), hardware=hardware, command=command, date=DATE
+            data / "hat_latency" / csv,
+            model,
+            load_task(task),
+            hardware=hardware,
+            command=command,
+            date=DATE,
+            note=_HAT,
         )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from llmpp.cli import asking, evaluating, fitting, listing, searching
+from llmpp.cli import asking, evaluating, fitting, listing, measuring, searching
 from llmpp.cli.console import FAILED, INTERRUPTED, WRONG_USE, fail, out
 from llmpp.errors import InputError, MissingExtraError, PredictorError, ShapeError, SpaceError
 
@@ -24,9 +24,11 @@ for verb in (
     asking.label,
     asking.check,
     fitting.distill,
+    measuring.measure,
     fitting.fit_latency,
     evaluating.evaluate,
     listing.tasks,
+    listing.hardware,
 ):
     app.command(verb.__name__.replace("_", "-"))(verb)
 app.add_typer(asking.cache, name="cache")

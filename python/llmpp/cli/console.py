@@ -91,11 +91,23 @@ class ProgressLine:
         if self._bar:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total)
 
+    def step_with_time(self, done: int, total: int, seconds_left: float) -> None:
+        """Shows how far the task is, and how long it may still take."""
+        self.step(done, total)
+        if self._bar:
+            left = f"{self.what}: {done} of {total}, {describe_seconds(seconds_left)} left"
+            self._bar.update(self._bar.task_ids[0], description=left)
+
     def spend(self, usage: "Usage") -> None:
         """Shows calls, cost and replies from the cache."""
         if self._bar:
             text = f"{self.what}: {plain(describe_usage(usage))}"
             self._bar.update(self._bar.task_ids[0], description=text)
+
+
+def describe_seconds(seconds: float) -> str:
+    """Writes a time as a person would say it."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def describe_usage(usage: "Usage") -> str:

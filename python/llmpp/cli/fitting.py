@@ -1,7 +1,7 @@
 """The verbs `distill` and `fit-latency`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,23 +41,54 @@ def distill(
 
 
 def fit_latency(
-    csv: Annotated[Path, typer.Argument(help="CSV with HAT's columns, one measured architecture per row.")],
+    measured: Annotated[
+        Path,
+        typer.Argument(
+            help="A file of `llmpp measure`, or a CSV with HAT's columns, an architecture per row."
+        ),
+    ],
     output: Output,
     task: Annotated[
-        str | None, typer.Option(help=f"The task that was measured; {_DEFAULT_MEASURED} if not given.")
+        str | None,
+        typer.Option(help=f"The task that was measured; the file's, or {_DEFAULT_MEASURED} for a CSV."),
     ] = None,
     hardware: Annotated[str, typer.Option(help="Name of the hardware, for the record.")] = "",
+    test: Annotated[
+        Path | None, typer.Option(help="Another such file to test on, rather than held-out rows.")
+    ] = None,
+    quantile: Annotated[
+        float,
+        typer.Option(
+            help="What is taken of an architecture's repeats: 0.5 for the median; 0.1 for the time that it "
+            "takes while others leave the machine alone."
+        ),
+    ] = 0.5,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw predicted against measured: PLOT.png and PLOT.svg.")
+    ] = None,
+    note: Annotated[str, typer.Option(help="Where the measurements came from, for the record.")] = "",
     _seed: NoSeed = 0,
     date: Date = None,
     as_json: Json = False,
 ) -> None:
     """Fit a latency model to measurements; errors are those of held-out rows."""
-    from llmpp.latency import fit_file
+    from llmpp.latency import fit_file, measured_task
 
-    measured = load_task(task or _DEFAULT_MEASURED)
-    errors = fit_file(csv, output, measured, hardware=hardware or csv.stem, command=command_line(), date=date)
-    report: dict[str, Any] = {**errors, "task": measured.name}
-    if task is None:
-        report["note"] = f"recorded as measured on {measured.name}: name another task by --task"
+    known = load_task(task) if task else measured_task(measured)
+    report = fit_file(
+        measured,
+        output,
+        known or load_task(_DEFAULT_MEASURED),
+        hardware=hardware or measured.stem,
+        command=command_line(),
+        date=date,
+        note=note,
+        test=test,
+        quantile=quantile,
+        plot=plot,
+    )
+    report["task"] = known.name if known else _DEFAULT_MEASURED
+    if not known:
+        report["note"] = f"recorded as measured on {_DEFAULT_MEASURED}: name another task by --task"
         log.print(f"note: {report['note']}", soft_wrap=True)
     print_report(report, output, as_json=as_json)

@@ -1,14 +1,16 @@
-"""The verb `tasks`."""
+"""The verbs `tasks` and `hardware`."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 
-from llmpp.cli.console import out, plain, print_json
+from llmpp.cli.console import out, plain, print_json, print_table
 from llmpp.cli.options import Json, NoSeed
 from llmpp.errors import InputError
-from llmpp.predictor import hardware_names, load_latency, load_predictor
+from llmpp.predictor import hardware_names, latency_records, load_latency, load_predictor
 from llmpp.task import load_task, task_names
 
 
@@ -28,6 +30,49 @@ def tasks(_seed: NoSeed = 0, as_json: Json = False) -> None:
         out.print(f"{row['name']}: {plain(row['source'])}", soft_wrap=True)
         out.print(f"  student: {plain(row['student'] or 'none')}", soft_wrap=True)
         out.print(f"  hardware (task measured): {', '.join(row['hardware'])}", soft_wrap=True)
+
+
+def hardware(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Your own files of `llmpp fit-latency`, to list them, too.")
+    ] = None,
+    _seed: NoSeed = 0,
+    as_json: Json = False,
+) -> None:
+    """List the hardware that latencies can be predicted for, with where each came from and how good it is."""
+    rows = [_hardware_row(name, record) for name, record in latency_records(files or [])]
+    if as_json:
+        print_json({"hardware": rows})
+        return
+    table = Table(
+        "hardware", "task measured", "architectures", "MAPE %", "median error %", "std %", "tested on"
+    )
+    for row in rows:
+        errors = [f"{row[name]:.2f}" for name in ("mape_pct", "median_ape_pct")]
+        std = "unknown" if row["std_pct"] is None else f"{row['std_pct']:.2f}"
+        table.add_row(row["name"], row["task"], str(row["n_rows"]), *errors, std, row["tested_on"])
+    print_table(table)
+    for row in rows:
+        out.print(f"{plain(row['name'])} ({row['task']}): {plain(row['source'])}", soft_wrap=True)
+
+
+def _hardware_row(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    errors, workload = record["test_errors"], record.get("workload")
+    source = [record["source"], record.get("note"), f"fitted {record['date']}"]
+    if workload:
+        source.insert(1, record["machine"]["device_name"])
+        source.insert(2, ", ".join(f"{key} {value}" for key, value in workload.items()))
+    return {
+        "name": name,
+        "task": record["task"],
+        "n_rows": record["n_rows"],
+        "mape_pct": errors["mape_pct"],
+        "median_ape_pct": errors["median_ape_pct"],
+        "std_pct": record.get("std_pct"),
+        "tested_on": record.get("tested_on", "held-out rows"),
+        "source": "; ".join(part for part in source if part),
+        "workload": workload,
+    }
 
 
 def _task_row(name: str) -> dict[str, Any]:

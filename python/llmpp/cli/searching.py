@@ -5,14 +5,14 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from llmpp import hsnas
 from llmpp.architecture import read_architectures
-from llmpp.cli.console import DONE, INFEASIBLE, INTERRUPTED, out, plain, print_json
+from llmpp.cli.console import DONE, INFEASIBLE, INTERRUPTED, out, plain, print_json, print_table
 from llmpp.cli.options import Json, NoSeed, Seed, TaskName
 from llmpp.errors import InputError, require
 from llmpp.frontier import Frontier
@@ -21,6 +21,9 @@ from llmpp.result import MEASURES, Candidate, SearchResult
 from llmpp.task import cost as cost_of
 from llmpp.task import is_file
 from llmpp.text import replace_text
+
+if TYPE_CHECKING:
+    from llmpp.measuring.verification import Verification
 
 Threads = Annotated[
     int, typer.Option("--n-threads", help="Threads for inference; the result does not depend on them.")
@@ -63,6 +66,7 @@ def search(
     ] = 200,
     max_vectors: MaxVectors = 20_000_000,
     keep: Keep = False,
+    verify: Annotated[int, typer.Option(help="How many of the best found are measured on this machine.")] = 0,
     seed: Seed = 0,
     n_iterations: Annotated[int | None, typer.Option(help="Populations scored. (default 30)")] = None,
     n_population: Annotated[
@@ -85,6 +89,10 @@ def search(
     run_dir: Annotated[
         Path | None, typer.Option(help="New directory for all that was done; runs/TASK-TIME by default.")
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on in the run directory; what was scored is not scored again."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Find the architecture with the best predicted quality within bounds."""
@@ -97,6 +105,8 @@ def search(
         "mutation_prob": mutation_prob,
         "max_draws": max_draws,
     }
+    if resume and run_dir is None:
+        raise InputError("--resume goes on in a run directory: name it by --run-dir")
     result = hsnas.search(
         task,
         hardware,
@@ -109,9 +119,11 @@ def search(
         n_proposals=n_proposals,
         max_vectors=max_vectors,
         keep=keep,
+        verify=verify,
         n_threads=n_threads,
         progress=sys.stderr.isatty(),
         run_dir=run_dir or _fresh_run_dir(task),
+        resume=resume,
         **_given(**evolution),
     )
     if as_json:
@@ -137,16 +149,30 @@ def _fresh_run_dir(task: str) -> Path:
 def _print_result(result: SearchResult) -> None:
     for note in result.notes:
         out.print(f"note: {plain(note)}", soft_wrap=True)
+    if result.verification:
+        print_table(_verification_table(result.verification))
     if result.best:
         out.print(_candidate_table(result.best))
     elif result.reachable:
         what = {"exact": "no architecture is", "evolution": "none was found"}[result.strategy]
+        if result.verification:
+            what = "none of those measured is"
         _print_reachable(what, result.reachable)
     what = "feature vectors" if result.strategy == "exact" else "architectures"
     out.print(f"status {result.status}: {result.n_evaluations:,} {what} scored in {result.seconds:.3f} s")
     if result.n_ties:
         out.print(f"{result.n_architectures:,} architectures have the best score, and none a better one")
     out.print(f"run directory: {plain(str(result.run_dir))}", soft_wrap=True)
+
+
+def _verification_table(found: "Verification[Candidate]") -> Table:
+    table = Table(
+        "predicted score", "predicted ms", "measured ms", "within", "keeps the bound", title="measured here"
+    )
+    for one in found.measured:
+        figures = (f"{one.candidate.score:.3f}", f"{one.predicted_ms:.1f}", f"{one.measured_ms:.1f}")
+        table.add_row(*figures, f"{100 * one.half_width:.1f}%", "yes" if one.is_within else "no")
+    return table
 
 
 def _print_reachable(what: str, reachable: dict[str, float]) -> None:
