@@ -138,6 +138,23 @@ def test_what_slows_a_machine_for_a_while_weighs_less_in_rounds(tmp_path: Path) 
     assert worst(3) < 0.05
 
 
+def test_a_low_quantile_forgets_what_interrupts_repeats(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    settings = MeasurementSettings(precision=0.001, max_repeats=50, max_seconds=1000)
+    machine = Machine(lambda seconds: 1.4 if int(seconds * 997) % 5 < 3 else 1.0)
+    found = run(machine, campaign(path, 40, settings=settings))
+    truth = np.array([sum(law(a)) for a in found.measured.architectures])
+    errors = [np.abs(read_table(path, TASK, q).latency_ms / truth - 1).max() for q in (0.5, 0.1)]
+    assert errors[1] < 0.03 < errors[0]
+
+
+def test_the_median_of_the_repeats_is_what_the_file_calls_latency(tmp_path: Path) -> None:
+    found = run(Machine(), campaign(tmp_path / "a.parquet", 8))
+    frame = pl.read_parquet(tmp_path / "a.parquet").filter(pl.col("kind") == "architecture")
+    latencies = found.measured.latencies()
+    assert [sum(latencies[a]) for a in choose(TASK, 8)] == pytest.approx(frame["latency_ms"].to_list())
+
+
 def test_sessions_of_different_speed_are_brought_together(tmp_path: Path) -> None:
     path, machine = tmp_path / "a.parquet", Machine(lambda seconds: 1.0 if seconds < 5000 else 1.25)
     run(machine, campaign(path, 18))
