@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from command import Command, last_line  # noqa: E402
 from llmpp import InputError, load_task  # noqa: E402
-from llmpp.latency import read_table  # noqa: E402
+from llmpp.latency import fit_file, read_table  # noqa: E402
 from llmpp.measuring import campaign as campaigns  # noqa: E402
 from llmpp.measuring import measured_file  # noqa: E402
 from llmpp.measuring.campaign import Campaign  # noqa: E402
@@ -155,6 +156,49 @@ def test_the_median_of_the_repeats_is_what_the_file_calls_latency(tmp_path: Path
     assert [sum(latencies[a]) for a in choose(TASK, 8)] == pytest.approx(frame["latency_ms"].to_list())
 
 
+def test_another_design_or_seed_does_not_go_into_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    run(Machine(), campaign(path, 4))
+    for other in ({"design": "random"}, {"seed": 9}):
+        with pytest.raises(InputError, match=f"was begun with the {next(iter(other))}"):
+            run(Machine(), campaign(path, 6, **other), resume=True)
+
+
+def test_a_file_of_the_reference_alone_cannot_be_fitted(tmp_path: Path) -> None:
+    path, machine = tmp_path / "a.parquet", Machine()
+    machine.stop_at = 2
+    assert run(machine, campaign(path)).status == "interrupted"
+    assert read_measured(path).architectures == []
+    with pytest.raises(InputError, match="holds no architecture yet: go on by `llmpp measure --resume"):
+        read_table(path, TASK)
+
+
+@pytest.mark.parametrize("samples", [[], [-1.0], [float("nan")], [0.0]])
+def test_repeats_that_cannot_be_are_refused(tmp_path: Path, samples: list[float]) -> None:
+    path = tmp_path / "a.parquet"
+    run(Machine(), campaign(path, 4))
+    frame = pl.read_parquet(path)
+    for part in ("encoder_samples_ms", "decoder_samples_ms"):
+        changed = [samples, *frame[part].to_list()[1:]]
+        frame = frame.with_columns(pl.Series(part, changed, dtype=pl.List(pl.Float64)))
+    frame.write_parquet(path)
+    with pytest.raises(InputError, match="repeats must be above 0 ms"):
+        read_measured(path)
+
+
+def test_a_model_is_tested_on_a_few_of_the_same_workload_only(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    files = [tmp_path / name for name in ("train.parquet", "test.parquet", "other.parquet")]
+    run(Machine(), campaign(files[0], 40))
+    run(Machine(), campaign(files[1], 5, seed=1))
+    run(Machine(), campaign(files[2], 5, workload=replace(WORKLOAD, threads=2)))
+    how: dict[str, Any] = {"hardware": "abacus", "command": ""}
+    report = fit_file(files[0], tmp_path / "m", TASK, test=files[1], **how)
+    assert report["mape_pct"] < 5
+    with pytest.raises(InputError, match="was measured with threads 2, but .* with 1"):
+        fit_file(files[0], tmp_path / "m", TASK, test=files[2], **how)
+
+
 def test_sessions_of_different_speed_are_brought_together(tmp_path: Path) -> None:
     path, machine = tmp_path / "a.parquet", Machine(lambda seconds: 1.0 if seconds < 5000 else 1.25)
     run(machine, campaign(path, 18))
@@ -180,6 +224,7 @@ def test_progress_tells_how_many_and_how_long(tmp_path: Path) -> None:
 
 KILLED = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from llmpp.measuring import measured_file

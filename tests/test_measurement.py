@@ -58,7 +58,9 @@ def test_runs_are_dropped_as_long_as_they_get_faster() -> None:
 
 
 def test_what_never_stops_getting_faster_is_measured_all_the_same() -> None:
-    found, _ = measured((1000 * 0.9**k for k in itertools.count()), max_warmups=7, max_repeats=9)
+    found, _ = measured(
+        (1000 * 0.9**k for k in itertools.count()), max_warmups=7, max_repeats=9, max_seconds=8
+    )
     assert (found.n_warmups, len(found.samples), found.is_precise) == (7, 9, False)
 
 
@@ -77,7 +79,7 @@ def test_repeats_end_when_the_median_is_known_well_enough() -> None:
 
 def test_outliers_ask_for_more_repeats_and_do_not_move_the_median() -> None:
     latencies = [200, 200, *(1000 if k % 4 == 0 else 200 + k % 3 for k in range(100))]
-    found, _ = measured(latencies)
+    found, _ = measured(latencies, max_seconds=8)
     assert found.latency_ms == pytest.approx(201, abs=1)
     assert len(found.samples) > 6
     assert found.is_precise

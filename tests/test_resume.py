@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from enumeration import small_task
-from llmpp import Architecture, InputError, PredictorError, hsnas
+from llmpp import Architecture, InputError, Iteration, PredictorError, hsnas
 from llmpp.run import RunDirectory
 from predictors import Shallow
 from trial import BOUNDS, SHORT, TASK, same
@@ -42,6 +42,21 @@ def test_a_search_killed_under_its_baseline_goes_on_and_asks_nothing_again(tmp_p
     assert second.asked
     assert not set(first.asked) & set(second.asked)
     assert first.asked + second.asked == whole.asked
+
+
+def test_a_search_stopped_twice_loses_nothing(tmp_path: Path) -> None:
+    done = hsnas.search(TASK, baseline=Dying(), run_dir=tmp_path, **SETTINGS)
+
+    def stop(iteration: Iteration) -> None:
+        raise KeyboardInterrupt
+
+    stopped = hsnas.search(
+        TASK, baseline=Dying(0), run_dir=tmp_path, resume=True, callbacks=[stop], **SETTINGS
+    )
+    assert stopped.status == "interrupted"
+    idle = Dying(0)
+    assert same(hsnas.search(TASK, baseline=idle, run_dir=tmp_path, resume=True, **SETTINGS), done)
+    assert idle.asked == []
 
 
 def test_an_exact_search_goes_on_with_its_proposals(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_constraints_that_are_no_mapping_of_numbers_are_refused(constraints: Any
 
 def test_a_run_directory_with_something_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "note").write_text("mine")
-    with pytest.raises(InputError, match="is not empty: name another, or remove it"):
+    with pytest.raises(InputError, match="is not empty: name another, remove it, or resume"):
         hsnas.search("wmt14.en-de", run_dir=tmp_path, **SHORT)
     assert [path.name for path in tmp_path.iterdir()] == ["note"]
     with pytest.raises(InputError, match="cannot make the run directory"):

@@ -151,7 +151,7 @@ def exported() -> Any:
     """A module that needs onnx and onnxruntime."""
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    from llmpp import onnx_export
+    from llmpp.measuring import onnx_export
 
     return onnx_export
 

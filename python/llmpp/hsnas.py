@@ -75,7 +75,7 @@ def search(
         run_dir: A new or empty directory for settings, candidates, history and result. None: nothing is
             written.
         resume: Go on with a search that was stopped in `run_dir`, if there is one: it takes the same course,
-            and no score that is kept there is asked for again.
+            and no score that is kept there is asked for again. Predictors are told apart by their names.
         **evolution: Fields of `EvolutionSettings`: n_iterations, n_population, n_parents, n_mutants,
             n_children, mutation_prob, max_draws.
 
@@ -102,6 +102,7 @@ def search(
         n_threads=integer("n_threads", n_threads, 1, 1024),
     )
     share("switch", switch)
+    seed = integer("seed", seed, 0, LARGEST_SEED)
     latency = _resolve(hardware, task, load_latency, "hardware")
     bounds = check_constraints(constraints, has_hardware=latency is not None)
     # An exact search does not split its iterations: both predictors have their turn.
@@ -123,7 +124,8 @@ def search(
     notes += [
         note for part in (latency, *(p.predictor for p in phases)) for note in getattr(part, "notes", ())
     ]
-    verify = integer("verify", verify, 0, 10**4)
+    callbacks = _callables(callbacks)
+    verify = integer("verify", verify, 0, 250)
     measure_one = measurer_of(latency, task, verify) if verify else None
     plan = SearchPlan(
         task=task,
@@ -137,10 +139,10 @@ def search(
         max_vectors=situation.max_vectors,
         switch=switch,
         verify=verify,
-        seed=integer("seed", seed, 0, LARGEST_SEED),
+        seed=seed,
         notes=notes,
         directory=_directory(run_dir, resume=resume),
-        callbacks=_callables(callbacks),
+        callbacks=callbacks,
         progress=progress,
     )
     if plan.directory:

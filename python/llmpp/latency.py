@@ -61,7 +61,7 @@ _MIN_ROWS = 30
 _WITHIN = tuple(name for name, per in HYPERPARAMETERS.items() if per is None)
 
 
-def read_table(path: Path, task: Task, quantile: float = 0.5) -> LatencyTable:
+def read_table(path: Path, task: Task, quantile: float = 0.5, n_least: int = _MIN_ROWS) -> LatencyTable:
     """Reads measured latencies: what `llmpp measure` wrote, or a CSV with HAT's columns.
 
     In the CSV each row is one architecture.
@@ -70,6 +70,7 @@ def read_table(path: Path, task: Task, quantile: float = 0.5) -> LatencyTable:
         path: The file.
         task: The task that was measured.
         quantile: What is taken of the repeats of `llmpp measure`, see `Measured.latencies`.
+        n_least: How many different architectures it must have.
 
     Raises:
         InputError: If it cannot be read, lacks a column or rows, a number is missing or not positive, or it
@@ -77,9 +78,9 @@ def read_table(path: Path, task: Task, quantile: float = 0.5) -> LatencyTable:
     """
     table = _from_parquet(path, task, quantile) if is_measured_file(path) else _from_csv(path, task)
     n_distinct = len(np.unique(table.features, axis=0))
-    if n_distinct < _MIN_ROWS:
+    if n_distinct < n_least:
         raise InputError(
-            f"{path} has {n_distinct} distinct architectures, but a latency model needs at least {_MIN_ROWS}"
+            f"{path} has {n_distinct} distinct architectures, but a latency model needs at least {n_least}"
         )
     return table
 
@@ -125,6 +126,8 @@ def _from_parquet(path: Path, task: Task, quantile: float) -> LatencyTable:
         )
     _positive(read_frame(path).select("encoder_ms", "decoder_ms"), path)
     latencies = measured.latencies(quantile)
+    if not latencies:
+        raise InputError(f"{path} holds no architecture yet: go on by `llmpp measure --resume -o {path}`")
     try:
         features = task.space.features(list(latencies)).astype(np.float64)
     except SpaceError as error:
@@ -255,7 +258,9 @@ def fit_file(
     made = origin(command, ["llmpp", "numpy", "scipy"], date)
     quantile = share("quantile", quantile)
     table = read_table(source, task, quantile)
-    held_out = hold_out(table, read_table(test, task, quantile) if test else None)
+    if test:
+        _check_workloads(source, test)
+    held_out = hold_out(table, read_table(test, task, quantile, n_least=1) if test else None)
     model = fit(table)
     found = {
         "n_rows": len(table),
@@ -284,6 +289,24 @@ def fit_file(
     return {**held_out.errors, **found}
 
 
+def _check_workloads(source: Path, test: Path) -> None:
+    """Refuses to test on what was measured in another way or on another machine."""
+    if not (is_measured_file(source) and is_measured_file(test)):
+        return
+    mine, theirs = (_how_measured(read_measured(path)) for path in (source, test))
+    for name, value in mine.items():
+        if value != theirs.get(name):
+            raise InputError(
+                f"{test} was measured with {name} {theirs.get(name)!r}, but {source} with {value!r}: test on "
+                "measurements of the same workload and machine"
+            )
+
+
+def _how_measured(measured: Measured) -> dict[str, Any]:
+    machine = measured.rows[-1].machine
+    return {**measured.header["workload"], "device_name": machine.get("device_name")}
+
+
 def _circumstances(measured: Measured, quantile: float) -> dict[str, Any]:
     """What a model's record keeps of how it was measured."""
     rows = [row for row in measured.rows if not row.is_reference]
@@ -292,5 +315,5 @@ def _circumstances(measured: Measured, quantile: float) -> dict[str, Any]:
         "machine": dict(rows[-1].machine),
         "quantile": quantile,
         "half_width_pct": round(100 * float(np.median([row.measurement.half_width for row in rows])), 4),
-        "drift_pct": round(100 * measured.drift.size, 4),
+        "drift_pct": round(100 * measured.drift_of(quantile).size, 4),
     }

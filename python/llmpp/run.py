@@ -4,6 +4,7 @@
 |---|---|
 | `settings.json` | task, hardware, constraints, strategy, seed, predictors, evolution, versions |
 | `candidates.parquet` | every candidate scored, as `SearchResult.to_frame` |
+| `earlier.parquet` | scores that earlier starts were given, where the run was resumed |
 | `history.json` | one record per iteration |
 | `usage.json` | requests, tokens and dollars of predictors that ask a language model, cached and new apart |
 | `result.json` | status, best candidate and its ties, what was reachable or measured, the Pareto front |
@@ -84,8 +85,8 @@ class RunDirectory:
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         path = self.path / "settings.json"
         try:
-            before = json.loads(read_text(path, "the settings"))
-        except ValueError as error:
+            before = dict(json.loads(read_text(path, "the settings")))
+        except (TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged, so the run cannot be resumed: {error}") from error
         for name, value in json.loads(json.dumps(settings)).items():
             if name not in _MAY_DIFFER and before.get(name) != value:
@@ -95,26 +96,46 @@ class RunDirectory:
                 )
 
     def known_scores(self) -> dict[str, dict[Architecture, float]]:
-        """Reads the scores that an earlier start was given: predictor -> architecture -> score.
+        """Reads the scores that earlier starts were given, and puts them where this start overwrites nothing.
+
+        Returns:
+            Predictor -> architecture -> score.
 
         Raises:
-            InputError: If the file is damaged.
+            InputError: If a file is damaged, or cannot be written.
         """
+        known: dict[str, dict[Architecture, float]] = {}
+        for name in ("earlier.parquet", "candidates.parquet"):
+            for row in self._scores(self.path / name):
+                predictor, score = row.pop("predictor"), row.pop("score")
+                known.setdefault(predictor, {})[Architecture.from_dict(row)] = score
+        if known:
+            self._write_earlier(known)
+        return known
+
+    @staticmethod
+    def _scores(path: Path) -> list[dict[str, Any]]:
         import polars as pl
 
-        path = self.path / "candidates.parquet"
         if not path.exists():
-            return {}
+            return []
         try:
-            names = ["predictor", "score", *architecture_schema()]
-            rows = pl.read_parquet(path).select(names).iter_rows(named=True)
-        except (OSError, pl.exceptions.PolarsError) as error:
+            return pl.read_parquet(path).select(["predictor", "score", *architecture_schema()]).to_dicts()
+        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise InputError(f"{path} is damaged, so the run cannot be resumed: {error}") from error
-        known: dict[str, dict[Architecture, float]] = {}
-        for row in rows:
-            predictor, score = row.pop("predictor"), row.pop("score")
-            known.setdefault(predictor, {})[Architecture.from_dict(row)] = score
-        return known
+
+    def _write_earlier(self, known: Mapping[str, Mapping[Architecture, float]]) -> None:
+        import polars as pl
+
+        rows = [
+            {"predictor": name, "score": score, **architecture.to_dict()}
+            for name, scores in known.items()
+            for architecture, score in scores.items()
+        ]
+        temporary = self.path / "earlier.parquet.part"
+        schema = {"predictor": pl.String(), "score": pl.Float64(), **architecture_schema()}
+        pl.DataFrame(rows, schema=schema).write_parquet(temporary)
+        temporary.replace(self.path / "earlier.parquet")
 
     def write_progress(
         self, space: SearchSpace, predictors: tuple[str, ...], scored: Scored, history: list[Iteration]
@@ -128,6 +149,10 @@ class RunDirectory:
     def write_usage(self, usage: Mapping[str, Any]) -> None:
         """Writes what predictors have spent so far, by name."""
         self._write_json("usage.json", {"predictors": dict(usage)})
+
+    def remove_latency(self) -> None:
+        """Removes a corrected latency model that an earlier start wrote."""
+        (self.path / "latency.safetensors").unlink(missing_ok=True)
 
     def write_latency(self, data: bytes) -> None:
         """Writes a latency model that was corrected."""

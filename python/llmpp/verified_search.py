@@ -1,6 +1,6 @@
 """Searching, measuring what was found, and searching again if what was predicted misses to one side."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
@@ -14,16 +14,13 @@ from llmpp.plan import SearchPlan
 from llmpp.predictor import MlpPredictor, Predictor
 from llmpp.progress import measuring_bar
 from llmpp.provenance import origin
-from llmpp.result import SearchResult, Status
+from llmpp.result import Candidate, SearchResult, Status
 from llmpp.run import RunDirectory
 from llmpp.task import Task
 from llmpp.weights import mlp_bytes, read_arrays
 
 #: Measures an architecture.
 Measure: TypeAlias = Callable[[Architecture], Measurement]
-
-#: Searches at most: a second one if the first shows an error that all share.
-_N_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -58,28 +55,39 @@ class VerifiedSearch:
         """
         known: dict[Architecture, list[Measurement]] = {}
         notes: list[str] = []
-        found: Verification[Any] | None = None
-        for number in range(1, _N_ROUNDS + 1):
+        rounds: list[Verification[Candidate]] = []
+        if self.directory:
+            self.directory.remove_latency()
+        for is_last in (False, True):
             result = self.search(hardware)
             if result.best is None or result.status == "interrupted":
-                result = replace(result, verification=found)
                 break
-            with measuring_bar(enabled=self.progress) as told:
-                found = verify(
-                    result.ranking(4 * self.n),
-                    self.measure_one,
-                    self.bound_ms,
-                    n=self.n,
-                    quantile=hardware.record.get("quantile", 0.5),
-                    known=known,
-                    progress=told,
-                )
-            result = _with_verification(result, found)
-            if not found.is_systematic or found.is_interrupted or number == _N_ROUNDS:
+            rounds.append(self._verified(result, hardware, known, is_last=is_last))
+            if not rounds[-1].is_systematic or rounds[-1].is_interrupted or is_last:
                 break
-            notes += [*found.notes, "searched again with the corrected latency model"]
-            hardware = self._corrected(hardware, found)
-        return self._finished(replace(result, notes=(*notes, *result.notes)))
+            notes += [*rounds[-1].notes, "searched again with the corrected latency model"]
+            hardware = self._corrected(hardware, rounds[-1])
+        return self._finished(_concluded(replace(result, notes=(*notes, *result.notes)), rounds))
+
+    def _verified(
+        self,
+        result: SearchResult,
+        hardware: MlpPredictor,
+        known: dict[Architecture, list[Measurement]],
+        *,
+        is_last: bool,
+    ) -> Verification[Candidate]:
+        with measuring_bar(enabled=self.progress) as told:
+            return verify(
+                result.ranking(4 * self.n),
+                self.measure_one,
+                self.bound_ms,
+                n=self.n,
+                quantile=hardware.record.get("quantile", 0.5),
+                known=known,
+                is_last=is_last,
+                progress=told,
+            )
 
     def _corrected(self, hardware: MlpPredictor, found: Verification[Any]) -> MlpPredictor:
         corrected, data = rescaled(hardware, found.factor, len(found.measured))
@@ -161,26 +169,37 @@ def rescaled(hardware: MlpPredictor, factor: float, n_measured: int) -> tuple[Ml
     return replace(corrected, name=f"{hardware.name}, corrected"), data
 
 
-def _with_verification(result: SearchResult, found: Verification[Any]) -> SearchResult:
-    """Has a result say what measuring showed; its best is the best that keeps the bound in truth."""
-    best = found.kept[0].candidate if found.kept else None
-    reachable = None
+def _concluded(result: SearchResult, rounds: Sequence[Verification[Candidate]]) -> SearchResult:
+    """Has the last search's result say what measuring showed.
+
+    Its best is the best candidate of all rounds that keeps the bound in truth.
+    """
+    if not rounds:
+        return result
+    last = rounds[-1]
+    measured = {one.candidate.architecture: one for found in rounds for one in found.measured}
+    found = replace(last, measured=tuple(measured.values()))
+    is_stopped = last.is_interrupted or result.status == "interrupted"
+    best = max((one.candidate for one in found.kept), key=lambda candidate: candidate.score, default=None)
+    notes = (*result.notes, *last.notes)
+    if best is None and is_stopped:
+        best = next((one for one in result.ranking(1000) if one.architecture not in measured), None)
+        notes += ("the best that is shown was not measured",) if best else ()
     status: Status = result.status
-    ties: dict[str, Any] = {"n_ties": result.n_ties, "n_architectures": result.n_architectures}
-    if best is None and found.measured:
-        status, reachable = "infeasible", {"latency_ms": min(one.measured_ms for one in found.measured)}
-    elif best != result.best and status == "optimal":
+    if is_stopped:
+        status = "interrupted"
+    elif best is None:
+        status = "infeasible"
+    elif result.best is None or best.architecture != result.best.architecture:
         status = "budget"
-    if found.is_interrupted:
-        status, best = "interrupted", best or result.best
-    if status != "optimal":
-        ties = dict.fromkeys(ties)
+    smallest = min((one.measured_ms for one in found.measured), default=None)
     return replace(
         result,
         status=status,
         best=best,
-        reachable=reachable,
-        notes=(*result.notes, *found.notes),
+        reachable={"latency_ms": smallest} if status == "infeasible" and smallest else None,
+        n_ties=result.n_ties if status == "optimal" else None,
+        n_architectures=result.n_architectures if status == "optimal" else None,
+        notes=notes,
         verification=found,
-        **ties,
     )

@@ -35,7 +35,7 @@ Keep = Annotated[bool, typer.Option("--keep", help="Keep all scores of an exact 
 
 
 Hardware = Annotated[
-    str | None, typer.Option(help="A hardware of `llmpp tasks`, or a file of `llmpp fit-latency`.")
+    str | None, typer.Option(help="A hardware of `llmpp hardware`, or a file of `llmpp fit-latency`.")
 ]
 Gflops = Annotated[
     float | None, typer.Option("--gflops", help="Upper bound of FLOPs / 1e9, output projection included.")

@@ -155,6 +155,12 @@ def _begin(campaign: Campaign, machine: Mapping[str, Any], *, resume: bool) -> M
                     f"{path} was measured with another {what}: its {name} is {old.get(name)!r:.80}, not "
                     f"{new[name]!r:.80}. Ask for the same, or name another file"
                 )
+    for name in ("seed", "design"):
+        if before.header[name] != campaign.header[name]:
+            raise InputError(
+                f"{path} was begun with the {name} {before.header[name]!r}, not {campaign.header[name]!r}: "
+                "go on with the same, or name another file"
+            )
     then = before.rows[-1].machine
     for name in ("processor", "device_name"):
         if then.get(name) != machine.get(name):

@@ -14,6 +14,7 @@
 """
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -221,7 +222,7 @@ def read_frame(path: Path) -> "pl.DataFrame":
 
     try:
         frame = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise InputError(
             f"cannot read the measurements {path}: {error}. Is it whole, and written by `llmpp measure`?"
         ) from error
@@ -244,14 +245,22 @@ def read_measured(path: Path) -> Measured:
         found = header.pop("schema")
         if found != MEASURED_SCHEMA:
             raise InputError(f"expected measurements of schema {MEASURED_SCHEMA!r}, got {found!r}")
-        return Measured(header, tuple(_row(record) for record in frame.iter_rows(named=True)))
-    except (KeyError, TypeError, ValueError) as error:
+        measured = Measured(header, tuple(_row(record) for record in frame.iter_rows(named=True)))
+        for name in ("task", "workload", "reference", "settings", "seed", "design"):
+            if name not in header:
+                raise InputError(f"the header lacks {name!r}")
+        if not measured.task.space.largest:
+            raise InputError("the space is empty")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} holds measurements that cannot be used: {error}") from error
+    return measured
 
 
 def _row(record: Mapping[str, Any]) -> MeasuredRow:
     pairs = zip(record["encoder_samples_ms"], record["decoder_samples_ms"], strict=True)
     samples = tuple(Sample(*pair) for pair in pairs)
+    if not samples or not all(0 < part < math.inf for sample in samples for part in sample):
+        raise InputError(f"repeats must be above 0 ms, got {list(samples)!r:.80}")
     shared = {name: record[name] for name in ("session", "started", "seconds", "load")}
     return MeasuredRow(
         is_reference=record["kind"] == "reference",

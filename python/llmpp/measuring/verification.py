@@ -138,6 +138,7 @@ class Verification(Generic[Found]):
         return {
             "bound_ms": self.bound_ms,
             "factor": self.factor,
+            "is_interrupted": self.is_interrupted,
             "corrected_bound_ms": self.corrected_bound_ms,
             "measured": [one.to_dict() for one in self.measured],
             "notes": list(self.notes),
@@ -152,6 +153,7 @@ def verify(
     n: int = 5,
     quantile: float = 0.5,
     known: dict[Architecture, list[Measurement]] | None = None,
+    is_last: bool = True,
     progress: Callable[[int, int], object] | None = None,
 ) -> Verification[Found]:
     """Measures the best candidates, and compares with what was predicted of them.
@@ -167,6 +169,8 @@ def verify(
         n: How many to measure.
         quantile: What is taken of the repeats: that which the predictions are of.
         known: What was measured before; what is measured now is added.
+        is_last: Whether no search follows that a systematic error would correct: then further candidates are
+            measured also if there is one.
         progress: Told how many measurements are done, and how many there are.
 
     Returns:
@@ -183,7 +187,7 @@ def verify(
     measured: list[Verified[Found]] = []
     is_interrupted, told = False, progress or (lambda _done, _total: None)
     try:
-        while len(measured) < len(chosen) and not _is_enough(measured, n):
+        while len(measured) < len(chosen) and not _is_enough(measured, n, is_last=is_last):
             begin, end = len(measured), min(max(n, len(measured) + 1), len(chosen))
             for number in range(_N_ROUNDS):
                 for place in range(begin, end):
@@ -194,10 +198,10 @@ def verify(
     return Verification(bound_ms, tuple(measured), _factor(measured), is_interrupted)
 
 
-def _is_enough(measured: Sequence[Verified[Any]], n: int) -> bool:
+def _is_enough(measured: Sequence[Verified[Any]], n: int, *, is_last: bool) -> bool:
     if len(measured) < n:
         return False
-    return any(one.is_within for one in measured) or _factor(measured) != 1.0
+    return any(one.is_within for one in measured) or (not is_last and _factor(measured) != 1.0)
 
 
 @dataclass(frozen=True)
