@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from llmpp.errors import InputError
+from llmpp.replacement import replaced
 
 
 def write_model(path: Path, model: nn.Module, schema: str, record: Mapping[str, Any]) -> None:
@@ -40,19 +41,10 @@ def replace_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, whole, dict(metadata))
+        with replaced(path) as temporary:
+            save_file(whole, temporary, metadata=dict(metadata))
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot write {path}: {error}") from error
-
-
-def _replace(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    temporary = path.with_name(f"{path.name}.part")
-    try:
-        save_file(tensors, temporary, metadata=metadata)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -23,6 +23,7 @@ from typing import Any
 from llmpp import _core
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError
+from llmpp.replacement import replaced
 from llmpp.result import Iteration, Scored, SearchResult, architecture_schema, frame
 from llmpp.space import SearchSpace
 from llmpp.text import read_text, replace_text
@@ -132,18 +133,16 @@ class RunDirectory:
             for name, scores in known.items()
             for architecture, score in scores.items()
         ]
-        temporary = self.path / "earlier.parquet.part"
         schema = {"predictor": pl.String(), "score": pl.Float64(), **architecture_schema()}
-        pl.DataFrame(rows, schema=schema).write_parquet(temporary)
-        temporary.replace(self.path / "earlier.parquet")
+        with replaced(self.path / "earlier.parquet") as temporary:
+            pl.DataFrame(rows, schema=schema).write_parquet(temporary)
 
     def write_progress(
         self, space: SearchSpace, predictors: tuple[str, ...], scored: Scored, history: list[Iteration]
     ) -> None:
         """Writes what was scored so far; a file is replaced only once its successor is whole."""
-        temporary = self.path / "candidates.parquet.part"
-        frame(space, predictors, scored).write_parquet(temporary)
-        temporary.replace(self.path / "candidates.parquet")
+        with replaced(self.path / "candidates.parquet") as temporary:
+            frame(space, predictors, scored).write_parquet(temporary)
         self._write_json("history.json", {"iterations": [asdict(iteration) for iteration in history]})
 
     def write_usage(self, usage: Mapping[str, Any]) -> None:
@@ -156,9 +155,8 @@ class RunDirectory:
 
     def write_latency(self, data: bytes) -> None:
         """Writes a latency model that was corrected."""
-        temporary = self.path / "latency.safetensors.part"
-        temporary.write_bytes(data)
-        temporary.replace(self.path / "latency.safetensors")
+        with replaced(self.path / "latency.safetensors") as temporary:
+            temporary.write_bytes(data)
 
     def write_result(self, result: SearchResult) -> None:
         """Writes what was found."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from llmpp.errors import InputError
+from llmpp.replacement import replaced
 
 
 def read_text(path: Path, what: str) -> str:
@@ -27,6 +28,5 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
