@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,12 @@ from llmpp.latency_model import (
     fit,
     folds,
 )
-from llmpp.measuring.measured_file import Measured, is_measured_file, read_frame, read_measured
+from llmpp.measuring.measured_file import Measured, is_measured_file, positive_values, read_measured
 from llmpp.provenance import origin
 from llmpp.ranges import share
 from llmpp.space import HYPERPARAMETERS, Floats, SearchSpace
 from llmpp.task import Task
 from llmpp.weights import write_mlp
-
-if TYPE_CHECKING:
-    import polars as pl
-
 
 __all__ = [
     "FEATURE_COLUMNS",
@@ -76,7 +72,18 @@ def read_table(path: Path, task: Task, quantile: float = 0.5, n_least: int = _MI
         InputError: If it cannot be read, lacks a column or rows, a number is missing or not positive, or it
             was measured on another space.
     """
-    table = _from_parquet(path, task, quantile) if is_measured_file(path) else _from_csv(path, task)
+    return _table(path, _measured(path), task, quantile, n_least)
+
+
+def _measured(path: Path) -> Measured | None:
+    """What a file of `llmpp measure` holds; None for other files."""
+    return read_measured(path) if is_measured_file(path) else None
+
+
+def _table(
+    path: Path, measured: Measured | None, task: Task, quantile: float, n_least: int = _MIN_ROWS
+) -> LatencyTable:
+    table = _from_measured(path, measured, task, quantile) if measured else _from_csv(path, task)
     n_distinct = len(np.unique(table.features, axis=0))
     if n_distinct < n_least:
         raise InputError(
@@ -91,7 +98,8 @@ def measured_task(path: Path) -> Task | None:
     Raises:
         InputError: If the file is damaged.
     """
-    return read_measured(path).task if is_measured_file(path) else None
+    measured = _measured(path)
+    return measured.task if measured else None
 
 
 def _from_csv(path: Path, task: Task) -> LatencyTable:
@@ -105,7 +113,7 @@ def _from_csv(path: Path, task: Task) -> LatencyTable:
         raise InputError(f"{path} lacks the columns {missing}") from error
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path} is not a CSV of latencies: {error}") from error
-    values = _positive(frame, path)
+    values = positive_values(frame, path)
     features = values[:, : len(FEATURE_COLUMNS)] / _largest(task.space)
     beyond = np.argwhere((features > 1) & np.array([name in _WITHIN for name in HYPERPARAMETERS]))
     if len(beyond):
@@ -117,14 +125,13 @@ def _from_csv(path: Path, task: Task) -> LatencyTable:
     return LatencyTable(features, values[:, -2], values[:, -1], _smallest(task.space))
 
 
-def _from_parquet(path: Path, task: Task, quantile: float) -> LatencyTable:
-    measured = read_measured(path)
-    if measured.task.name != task.name or measured.task.space.largest != task.space.largest:
+def _from_measured(path: Path, measured: Measured, task: Task, quantile: float) -> LatencyTable:
+    known = measured.task
+    if known.name != task.name or known.space.largest != task.space.largest:
         raise InputError(
-            f"{path} was measured on {measured.task.name}, in the space {measured.task.space.name}, not on "
+            f"{path} was measured on {known.name}, in the space {known.space.name}, not on "
             f"{task.name} in {task.space.name}: leave the task out, or name that one"
         )
-    _positive(read_frame(path).select("encoder_ms", "decoder_ms"), path)
     latencies = measured.latencies(quantile)
     if not latencies:
         raise InputError(f"{path} holds no architecture yet: go on by `llmpp measure --resume -o {path}`")
@@ -143,17 +150,6 @@ def _largest(space: SearchSpace) -> Floats:
 def _smallest(space: SearchSpace) -> Floats:
     """The smallest options, divided as features are."""
     return np.array([min(options) for options in space.options.values()], np.float64) / _largest(space)
-
-
-def _positive(frame: "pl.DataFrame", path: Path) -> Floats:
-    values = np.asarray(frame.to_numpy(), np.float64)
-    bad = np.argwhere(~(np.isfinite(values) & (values > 0)))
-    if len(bad):
-        row, column = bad[0]
-        raise InputError(
-            f"{path}: `{frame.columns[column]}` of row {row + 1} is {values[row, column]}, not above 0"
-        )
-    return values
 
 
 def split_rows(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -257,10 +253,9 @@ def fit_file(
     """
     made = origin(command, ["llmpp", "numpy", "scipy"], date)
     quantile = share("quantile", quantile)
-    table = read_table(source, task, quantile)
-    if test:
-        _check_workloads(source, test)
-    held_out = hold_out(table, read_table(test, task, quantile, n_least=1) if test else None)
+    measured = _measured(source)
+    table = _table(source, measured, task, quantile)
+    held_out = hold_out(table, _test_table(test, measured, source, task, quantile) if test else None)
     model = fit(table)
     found = {
         "n_rows": len(table),
@@ -278,7 +273,7 @@ def fit_file(
         "note": note,
         "test_errors": {name: round(value, 4) for name, value in held_out.errors.items()},
         **found,
-        **(_circumstances(read_measured(source), quantile) if is_measured_file(source) else {}),
+        **(_circumstances(measured, quantile) if measured else {}),
         **made,
     }
     write_mlp(output, model.tensors(), record)
@@ -289,17 +284,20 @@ def fit_file(
     return {**held_out.errors, **found}
 
 
-def _check_workloads(source: Path, test: Path) -> None:
-    """Refuses to test on what was measured in another way or on another machine."""
-    if not (is_measured_file(source) and is_measured_file(test)):
-        return
-    mine, theirs = (_how_measured(read_measured(path)) for path in (source, test))
-    for name, value in mine.items():
-        if value != theirs.get(name):
-            raise InputError(
-                f"{test} was measured with {name} {theirs.get(name)!r}, but {source} with {value!r}: test on "
-                "measurements of the same workload and machine"
-            )
+def _test_table(
+    test: Path, measured: Measured | None, source: Path, task: Task, quantile: float
+) -> LatencyTable:
+    """Reads what to test on; refuses what was measured in another way or on another machine."""
+    tested = _measured(test)
+    if measured and tested:
+        theirs = _how_measured(tested)
+        for name, value in _how_measured(measured).items():
+            if value != theirs.get(name):
+                raise InputError(
+                    f"{test} was measured with {name} {theirs.get(name)!r}, but {source} with {value!r}: "
+                    "test on measurements of the same workload and machine"
+                )
+    return _table(test, tested, task, quantile, n_least=1)
 
 
 def _how_measured(measured: Measured) -> dict[str, Any]:

@@ -23,11 +23,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError
 from llmpp.measuring.drift import Drift, find_drift
 from llmpp.measuring.measurement import Measurement, Sample
-from llmpp.space import SearchSpace
+from llmpp.replacement import replaced
+from llmpp.space import Floats, SearchSpace
 from llmpp.task import Task
 
 if TYPE_CHECKING:
@@ -82,9 +85,7 @@ class Measured:
     @property
     def task(self) -> Task:
         """The task, without its figures."""
-        known = self.header["task"]
-        space = SearchSpace.from_dict(known["space"])
-        return Task(known["name"], space, known["vocabulary"], known["sentence_length"])
+        return _task(self.header["task"])
 
     @property
     def counts(self) -> dict[Architecture, int]:
@@ -145,6 +146,12 @@ def task_record(task: Task) -> dict[str, Any]:
     return {"name": task.name, "space": task.space.to_dict(), **sizes}
 
 
+def _task(known: Mapping[str, Any]) -> Task:
+    """Builds what `task_record` describes."""
+    space = SearchSpace.from_dict(known["space"])
+    return Task(known["name"], space, known["vocabulary"], known["sentence_length"])
+
+
 def _schema() -> "dict[str, Any]":
     import polars as pl
 
@@ -191,14 +198,12 @@ def write_measured(path: Path, measured: Measured) -> None:
     Raises:
         InputError: If it cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replaced(path) as temporary, temporary.open("wb") as file:
             measured.to_frame().write_parquet(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}") from error
 
@@ -212,7 +217,7 @@ def is_measured_file(path: Path) -> bool:
         return False
 
 
-def read_frame(path: Path) -> "pl.DataFrame":
+def _read_frame(path: Path) -> "pl.DataFrame":
     """Reads the table of a file of measurements.
 
     Raises:
@@ -233,27 +238,42 @@ def read_frame(path: Path) -> "pl.DataFrame":
     return frame
 
 
+def positive_values(frame: "pl.DataFrame", path: Path) -> Floats:
+    """Reads the numbers of a frame `(n, columns)`.
+
+    Raises:
+        InputError: If one is not above 0, or not finite.
+    """
+    values = np.asarray(frame.to_numpy(), np.float64)
+    bad = np.argwhere(~(np.isfinite(values) & (values > 0)))
+    if len(bad):
+        row, column = bad[0]
+        raise InputError(
+            f"{path}: `{frame.columns[column]}` of row {row + 1} is {values[row, column]}, not above 0"
+        )
+    return values
+
+
 def read_measured(path: Path) -> Measured:
     """Reads what `write_measured` wrote.
 
     Raises:
         InputError: If the file is damaged, lacks columns, holds no row, or is of another schema.
     """
-    frame = read_frame(path)
+    frame = _read_frame(path)
+    positive_values(frame.select("encoder_ms", "decoder_ms"), path)
     try:
         header = json.loads(frame["header"][0])
         found = header.pop("schema")
         if found != MEASURED_SCHEMA:
             raise InputError(f"expected measurements of schema {MEASURED_SCHEMA!r}, got {found!r}")
-        measured = Measured(header, tuple(_row(record) for record in frame.iter_rows(named=True)))
         for name in ("task", "workload", "reference", "settings", "seed", "design"):
             if name not in header:
                 raise InputError(f"the header lacks {name!r}")
-        if not measured.task.space.largest:
-            raise InputError("the space is empty")
+        _task(header["task"])
+        return Measured(header, tuple(_row(record) for record in frame.iter_rows(named=True)))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} holds measurements that cannot be used: {error}") from error
-    return measured
 
 
 def _row(record: Mapping[str, Any]) -> MeasuredRow:

@@ -94,12 +94,12 @@ class Measurement:
     @property
     def encoder_ms(self) -> float:
         """The median of the encoder's part."""
-        return median(sample.encoder_ms for sample in self.samples)
+        return self.parts_ms()[0]
 
     @property
     def decoder_ms(self) -> float:
         """The median of the decoder's part."""
-        return median(sample.decoder_ms for sample in self.samples)
+        return self.parts_ms()[1]
 
     def parts_ms(self, quantile: float = 0.5) -> tuple[float, float]:
         """A quantile of the encoder's repeats, and of the decoder's; 0.5 for their medians."""
@@ -109,7 +109,7 @@ class Measurement:
     @property
     def latency_ms(self) -> float:
         """The two medians together."""
-        return self.encoder_ms + self.decoder_ms
+        return sum(self.parts_ms())
 
 
 def measure(
