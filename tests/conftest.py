@@ -13,6 +13,7 @@ from pytest_httpserver import HTTPServer
 from asking import FAST, TASK, Ask
 from command import Command, Ended
 from llmpp import LlmPredictor, cli
+from llmpp.cpu_threads import threads
 from llmpp.survey import SurveySettings
 from stand_in import StandIn
 
@@ -37,6 +38,14 @@ def data() -> Path:
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keeps tests away from the replies that the user of this machine has paid for."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small matrices gain nothing from threads, and lose much where other processes run."""
+    pytest.importorskip("torch")
+    with threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

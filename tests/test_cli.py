@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -41,15 +40,10 @@ def latency_csv(path: Path, n: int = 100) -> Path:
 
 
 @pytest.fixture
-def is_quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def is_quick(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes training short, the sizes small, and torch use one thread."""
-    torch = pytest.importorskip("torch")
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     monkeypatch.setattr(distill, "N_STEPS", 20)
     monkeypatch.setattr(distill, "choose", partial(distill.choose, sizes=((2,),)))
-    yield
-    torch.set_num_threads(n_threads)
 
 
 @pytest.mark.usefixtures("is_quick")

@@ -1,7 +1,6 @@
 """Students: that the shipped ones are what they say, and making one's own."""
 
 import math
-from collections.abc import Iterator
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -22,13 +21,7 @@ WMT_TASKS = ["wmt14.en-de", "wmt14.en-fr", "wmt19.en-de"]
 TASK = load_task("wmt14.en-de")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Small matrices gain nothing from threads, and lose much where other processes run."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -30,15 +30,12 @@ STUDENT = "LLM-Distill-PP: student"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _is_quick() -> Iterator[None]:
+def _is_quick(one_thread: None) -> Iterator[None]:
     """Makes training short and the network small, on one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distill, "N_STEPS", 15)
         patch.setattr(distill, "choose", partial(distill.choose, sizes=((3,),)))
         yield
-    torch.set_num_threads(before)
 
 
 def one_split(task: Task = TASK, split: str = "123") -> Task:

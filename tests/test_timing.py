@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -32,10 +31,7 @@ ONE = Architecture(12, (8, 24), (2, 4), 16, (12, 8), (4, 1), (2, 4), (3, 2))
 LENGTHS: dict[str, Any] = {"source_length": 7, "target_length": 5}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    with threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_two_steps_with_room_for_all_find_the_best_of_all_continuations() -> None:

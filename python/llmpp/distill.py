@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp.answers import read_answers
+from llmpp.cpu_threads import threads
 from llmpp.errors import InputError, require
 from llmpp.provenance import origin
 from llmpp.ranges import LARGEST_SEED, integer
@@ -133,13 +134,8 @@ def _starting_weights(widths: Sequence[int], seed: int) -> list[tuple[Floats, Fl
 
 
 def _train(x: "torch.Tensor", y: "torch.Tensor", parameters: "list[torch.Tensor]") -> None:
-    torch = require("torch", "train")
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks this small only lose time to a second thread
-    try:
-        _descend(torch, x, y, parameters)
-    finally:
-        torch.set_num_threads(n_threads)
+    with threads(1):  # networks this small only lose time to a second thread
+        _descend(require("torch", "train"), x, y, parameters)
 
 
 def _descend(torch: Any, x: "torch.Tensor", y: "torch.Tensor", parameters: "list[torch.Tensor]") -> None:
