@@ -5,6 +5,7 @@ layers of every stack. A stand-alone Transformer is the case in which nothing is
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar, cast
@@ -132,12 +133,12 @@ class LinearBlock(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out))
 
 
-class FeedForwardBlock(nn.Module):
+class FeedForwardBlock(nn.Module, ABC):
     """The parameters from which a feed-forward sublayer is cut."""
 
+    @abstractmethod
     def cut(self, dim: int, width: int, features: Tensor | None) -> FeedForward:
         """Cuts the weights for an embedding width, a feed-forward width, and an architecture's features."""
-        raise NotImplementedError
 
 
 class PlainFeedForward(FeedForwardBlock):
