@@ -63,11 +63,12 @@ class VerifiedSearch:
             if result.best is None or result.status == "interrupted":
                 break
             rounds.append(self._verified(result, hardware, known, is_last=is_last))
+            notes += rounds[-1].notes
             if not rounds[-1].is_systematic or rounds[-1].is_interrupted or is_last:
                 break
-            notes += [*rounds[-1].notes, "searched again with the corrected latency model"]
+            notes.append("searched again with the corrected latency model")
             hardware = self._corrected(hardware, rounds[-1])
-        return self._finished(_concluded(replace(result, notes=(*notes, *result.notes)), rounds))
+        return self._finished(_concluded(replace(result, notes=(*result.notes, *notes)), rounds))
 
     def _verified(
         self,
@@ -181,7 +182,7 @@ def _concluded(result: SearchResult, rounds: Sequence[Verification[Candidate]]) 
     found = replace(last, measured=tuple(measured.values()))
     is_stopped = last.is_interrupted or result.status == "interrupted"
     best = max((one.candidate for one in found.kept), key=lambda candidate: candidate.score, default=None)
-    notes = (*result.notes, *last.notes)
+    notes = result.notes
     if best is None and is_stopped:
         best = next((one for one in result.ranking(1000) if one.architecture not in measured), None)
         notes += ("the best that is shown was not measured",) if best else ()

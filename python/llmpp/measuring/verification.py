@@ -11,7 +11,7 @@ import numpy as np
 
 from llmpp.architecture import Architecture
 from llmpp.errors import InputError
-from llmpp.machine import describe_machine
+from llmpp.machine import device_name
 from llmpp.measuring.measurement import Measurement, MeasurementSettings, measure
 from llmpp.measuring.timing import Workload, runs_of
 from llmpp.predictor import MlpPredictor
@@ -254,11 +254,11 @@ def measurer(
         )
     workload = Workload(**hardware.record["workload"])
     build = runs_of(task, workload)
-    here = describe_machine(workload.device, workload.runtime)["device_name"]
-    if here != hardware.record["machine"]["device_name"]:
+    here, there = device_name(workload.device), hardware.record["machine"]["device_name"]
+    if here != there:
         raise InputError(
-            f"{hardware.name} was measured on {hardware.record['machine']['device_name']}, but this is "
-            f"{here}: what it predicts cannot be measured here"
+            f"{hardware.name} was measured on {there}, but this is {here}: what it predicts cannot be "
+            "measured here"
         )
 
     from llmpp.cpu_threads import threads
