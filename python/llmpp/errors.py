@@ -13,6 +13,7 @@ __all__ = [
     "PredictorError",
     "ShapeError",
     "SpaceError",
+    "TrainingError",
 ]
 
 
@@ -41,6 +42,10 @@ def require(module: str, extra: str) -> Any:
 
 class PredictorError(RuntimeError):
     """A predictor failed, or its answer is not one finite score per architecture."""
+
+
+class TrainingError(RuntimeError):
+    """A training cannot go on; what it wrote before is whole."""
 
 
 class LlmError(PredictorError):

@@ -70,26 +70,58 @@ def llm_options(*, asks: bool = True) -> Callable[[Callable[..., None]], Callabl
             }
             verb(**{p.name: values[p.name] for p in own}, **given)
 
-        hints = get_type_hints(verb, include_extras=True)
-        parameters = [p.replace(annotation=hints[p.name]) for p in own] + model + survey
-        as_keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-        wrapped.__signature__ = inspect.Signature(as_keywords)  # type: ignore[attr-defined]
-        wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+        _sign(wrapped, verb, own, model + survey)
         return wrapped
 
     return wrap
 
 
+def settings_options(argument: str, cls: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a verb one option per field of a dataclass of settings.
+
+    Args:
+        argument: The verb's argument that those which were set are passed as, by name.
+        cls: The dataclass.
+    """
+
+    def wrap(verb: Callable[..., None]) -> Callable[..., None]:
+        settings = _parameters(_options_of(cls))
+        own = [p for p in inspect.signature(verb).parameters.values() if p.name != argument]
+
+        @functools.wraps(verb)
+        def wrapped(**values: Any) -> None:
+            given = {p.name: values[p.name] for p in settings if values[p.name] is not None}
+            verb(**{p.name: values[p.name] for p in own}, **{argument: given})
+
+        _sign(wrapped, verb, own, settings)
+        return wrapped
+
+    return wrap
+
+
+def _sign(
+    wrapped: Any, verb: Callable[..., None], own: list[inspect.Parameter], added: list[inspect.Parameter]
+) -> None:
+    """Has typer see a verb's own parameters and those that were added."""
+    hints = get_type_hints(verb, include_extras=True)
+    parameters = [p.replace(annotation=hints[p.name]) for p in own] + added
+    as_keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    wrapped.__signature__ = inspect.Signature(as_keywords)
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+
+
 def _model_parameters() -> list[inspect.Parameter]:
     """One option per field of the settings, the budget and `open_model`."""
-    options = {}
-    for cls in (LlmSettings, Budget):
-        hints, docs = get_type_hints(cls), attribute_docs(cls)
-        for item in fields(cls):
-            default = "" if item.default in (None, MISSING, False) else f" (default {item.default})"
-            kind = _option_type(hints[item.name])
-            options[item.name] = (kind, docs[item.name] + default)
-    return _parameters(options | _OTHERS)
+    return _parameters(_options_of(LlmSettings) | _options_of(Budget) | _OTHERS)
+
+
+def _options_of(cls: type) -> dict[str, tuple[Any, str]]:
+    """The type and the help of an option for each field of a dataclass."""
+    hints, docs, options = get_type_hints(cls), attribute_docs(cls), {}
+    for item in fields(cls):
+        default = "" if item.default in (None, MISSING, False) else f" (default {item.default})"
+        options[item.name] = (_option_type(hints[item.name]), docs[item.name] + default)
+    return options
 
 
 def _option_type(hint: Any) -> Any:
