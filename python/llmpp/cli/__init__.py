@@ -6,9 +6,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from llmpp.cli import asking, evaluating, fitting, listing, measuring, searching
+from llmpp.cli import (
+    asking,
+    evaluating,
+    fitting,
+    listing,
+    measuring,
+    preparing,
+    searching,
+    training,
+    translating,
+)
 from llmpp.cli.console import FAILED, INTERRUPTED, WRONG_USE, fail, out
-from llmpp.errors import InputError, MissingExtraError, PredictorError, ShapeError, SpaceError
+from llmpp.errors import InputError, MissingExtraError, PredictorError, ShapeError, SpaceError, TrainingError
 
 app = typer.Typer(
     help="Neural architecture search in which a language model predicts how good an architecture is.",
@@ -26,6 +36,12 @@ for verb in (
     fitting.distill,
     measuring.measure,
     fitting.fit_latency,
+    preparing.prepare,
+    training.train_supernet,
+    training.train,
+    translating.translate,
+    translating.export,
+    translating.convert_hat,
     evaluating.evaluate,
     listing.tasks,
     listing.hardware,
@@ -40,7 +56,7 @@ def main() -> NoReturn:
         sys.exit(app(prog_name="llmpp", standalone_mode=True))
     except (InputError, SpaceError, ShapeError) as error:
         fail(error, WRONG_USE)
-    except (PredictorError, MissingExtraError) as error:
+    except (PredictorError, TrainingError, MissingExtraError) as error:
         fail(error, FAILED)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
