@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp import _core
-from llmpp.phase import Phase, encoding_of, in_core, name_of
+from llmpp.phase import Phase, begin_search, encoding_of, in_core, name_of
 from llmpp.predictor import Predictor
 from llmpp.ranges import integer, share
 from llmpp.record import Record
@@ -102,6 +102,7 @@ class Run:
             for number, phase in enumerate(self.phases):
                 if number:
                     self.evolution.begin_phase(self.encoding(phase))
+                begin_search(phase.predictor)
                 for _ in range(phase.n_iterations):
                     self.iterate(phase)
                     if self.evolution.is_infeasible:

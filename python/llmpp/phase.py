@@ -48,6 +48,13 @@ def in_core(predictor: Predictor | None) -> tuple[_core.Mlp, Encoding] | None:
     return (predictor.mlp, predictor.encoding) if isinstance(predictor, MlpPredictor) else None
 
 
+def begin_search(predictor: Predictor) -> None:
+    """Tells a predictor that a search begins, if it wants to know: by its method `begin_search`."""
+    begin = getattr(predictor, "begin_search", None)
+    if callable(begin):
+        begin()
+
+
 def name_of(predictor: Predictor) -> str:
     """What a predictor is called in results: its `name`, or its class."""
     return str(getattr(predictor, "name", type(predictor).__name__))
