@@ -372,7 +372,7 @@ def test_a_line_through_demonstrations_turns_scores_into_bleu(corpus: Corpus, ch
     np.testing.assert_allclose(calibrated.predict([ONE]), 43 + 6 * predictor.predict([ONE]))
     assert (calibrated.name, calibrated.encoding) == ("supernet (calibrated)", "per-layer")
     assert calibrated.usage is predictor.usage
-    assert (calibrated.notes, calibrated.is_cheap_again) == (predictor.notes, True)
+    assert (calibrated.notes, calibrated.keeps_scores) == (predictor.notes, True)
     assert calibrated.identity == f"{predictor.identity} {line}"
     assert calibrate([2.0, 2.0], [10.0, 20.0]) == Line(0.0, 15.0)
     for scores, bleus in (([], []), ([1.0], [1.0, 2.0]), ([float("nan")], [1.0])):

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from llmpp.architecture import Architecture
 from llmpp.baselines import line
 from llmpp.errors import InputError
-from llmpp.phase import begin_search
+from llmpp.phase import begin_search, identity_of, keeps_scores, name_of
 from llmpp.predictor import Predictor
 from llmpp.space import Encoding, Floats
 
@@ -70,7 +70,7 @@ class Calibrated:
     @property
     def name(self) -> str:
         """What it is called in results."""
-        return f"{getattr(self.predictor, 'name', type(self.predictor).__name__)} (calibrated)"
+        return f"{name_of(self.predictor)} (calibrated)"
 
     @property
     def encoding(self) -> Encoding:
@@ -90,13 +90,13 @@ class Calibrated:
     @property
     def identity(self) -> str | None:
         """What scores depend on beside the architecture, if the predictor tells."""
-        inner = getattr(self.predictor, "identity", None)
+        inner = identity_of(self.predictor)
         return None if inner is None else f"{inner} {self.line}"
 
     @property
-    def is_cheap_again(self) -> bool:
+    def keeps_scores(self) -> bool:
         """Whether the predictor keeps its scores itself."""
-        return bool(getattr(self.predictor, "is_cheap_again", False))
+        return keeps_scores(self.predictor)
 
     def begin_search(self) -> None:
         """Tells the predictor that a search begins, if it wants to know."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp import _core
-from llmpp.phase import Phase, begin_search, encoding_of, in_core, name_of
+from llmpp.phase import Phase, encoding_of, in_core, name_of
 from llmpp.predictor import Predictor
 from llmpp.ranges import integer, share
 from llmpp.record import Record
@@ -102,7 +102,6 @@ class Run:
             for number, phase in enumerate(self.phases):
                 if number:
                     self.evolution.begin_phase(self.encoding(phase))
-                begin_search(phase.predictor)
                 for _ in range(phase.n_iterations):
                     self.iterate(phase)
                     if self.evolution.is_infeasible:
@@ -134,8 +133,8 @@ class Run:
         number = len(self.record.history)
         for n_evaluations, n_cache_hits, best_score in self.evolution.history(number):
             seconds = time.perf_counter() - self.started
-            iteration = Iteration(number, phase.name, best_score, n_evaluations, n_cache_hits, seconds)
-            self.record.history.append(iteration)
+            counts = (n_evaluations, n_cache_hits)
+            self.record.add(Iteration(number, phase.name, best_score, *counts, seconds))
 
     def run_in_core(
         self, phase: Phase, scorer: tuple[_core.Mlp, Encoding], latency: tuple[_core.Mlp, Encoding] | None

@@ -132,10 +132,9 @@ class ExactRun:
         """Adds an iteration to the history, and tells whoever listens."""
         number = len(self.record.history)
         phase = self.record.phases[min(number, len(self.record.phases) - 1)]
-        iteration = Iteration(number, phase.name, best_score, *counts)
-        self.record.history.append(iteration)
+        self.record.add(Iteration(number, phase.name, best_score, *counts))
         for callback in callbacks:
-            callback(iteration)
+            callback(self.record.history[-1])
 
     def finish(self, scored: Scored, status: Status, **found: Any) -> SearchResult:
         """Builds the result; if nothing is feasible, with what is reachable."""

@@ -75,7 +75,8 @@ def search(
         run_dir: A new or empty directory for settings, candidates, history and result. None: nothing is
             written.
         resume: Go on with a search that was stopped in `run_dir`, if there is one: it takes the same course,
-            and no score that is kept there is asked for again. Predictors are told apart by their names.
+            and no score that is kept there is asked for again. Predictors must be the same, as far as their
+            names and digests tell: an object of yours may have one as its `identity`.
         **evolution: Fields of `EvolutionSettings`: n_iterations, n_population, n_parents, n_mutants,
             n_children, mutation_prob, max_draws.
 

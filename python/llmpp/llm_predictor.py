@@ -1,6 +1,9 @@
 """LLM-PP: a language model as a predictor of quality (arXiv 2310.16712)."""
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -54,6 +57,14 @@ class LlmPredictor:
         self.settings = settings or SurveySettings()
         self.model = open_model(**model)
         self.name = self.model.settings.model
+
+    @property
+    def identity(self) -> str:
+        """What its scores depend on: a digest of model, settings and demonstrations."""
+        settings = self.model.settings
+        asked = [settings.model, settings.sampling(), settings.n_samples, asdict(self.settings)]
+        content = [*asked, [asdict(figures) for figures in self.demonstrations]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
     def usage(self) -> Usage:

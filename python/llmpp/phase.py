@@ -55,6 +55,17 @@ def begin_search(predictor: Predictor) -> None:
         begin()
 
 
+def keeps_scores(predictor: Predictor) -> bool:
+    """Whether a predictor keeps its scores itself, so that asking again is cheap: by its `keeps_scores`."""
+    return bool(getattr(predictor, "keeps_scores", False))
+
+
+def identity_of(predictor: Predictor | None) -> str | None:
+    """What scores depend on beside the architecture, if the predictor tells: by its `identity`."""
+    identity = getattr(predictor, "identity", None)
+    return None if identity is None else str(identity)
+
+
 def name_of(predictor: Predictor) -> str:
     """What a predictor is called in results: its `name`, or its class."""
     return str(getattr(predictor, "name", type(predictor).__name__))

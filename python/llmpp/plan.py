@@ -6,7 +6,7 @@ from typing import Any
 
 from llmpp.evolution import EvolutionSettings, Run
 from llmpp.exact import ExactRun, ExactSettings
-from llmpp.phase import Phase, name_of
+from llmpp.phase import Phase, identity_of, name_of
 from llmpp.predictor import Predictor
 from llmpp.progress import search_bar
 from llmpp.record import Record
@@ -64,6 +64,7 @@ class SearchPlan:
             "n_proposals": self.exact.n_proposals,
             "n_threads": self.exact.n_threads,
             "predictors": [phase.name for phase in self.phases],
+            "identities": [identity_of(one) for one in (self.latency, *(p.predictor for p in self.phases))],
             "evolution": asdict(self.evolution),
             "notes": list(self.notes),
         }

@@ -1,5 +1,6 @@
 """Predictors: what gives an architecture a score or a latency without training or running it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,11 @@ from llmpp.weights import read_mlp
 class Predictor(Protocol):
     """Anything that scores architectures; higher is better.
 
-    An attribute `encoding` may say what the predictor can tell apart: 'averaged' if architectures with equal
-    averaged features always get equal scores, 'per-layer' (assumed where it is missing) if not.
+    Attributes that it may have beside: `name`, what results call it; `encoding`, what it can tell apart:
+    'averaged' if architectures with equal averaged features always get equal scores, 'per-layer' (assumed
+    where it is missing) if not; `notes`, what a user should know; `usage`, whose `to_dict` says what it has
+    spent; `identity`, what scores depend on beside the architecture: a search is not resumed with another;
+    `keeps_scores`, true if asking it again costs nothing; `begin_search`, called when a search begins.
     """
 
     def predict(self, architectures: list[Architecture], /) -> ArrayLike:
@@ -53,6 +57,11 @@ class MlpPredictor:
     notes: tuple[str, ...] = ()
     spread: Spread | None = None
     path: Path | None = None
+
+    @property
+    def identity(self) -> str:
+        """What its scores depend on: a digest of the network."""
+        return hashlib.sha256(self.mlp.safetensors).hexdigest()
 
     @overload
     def predict(

@@ -1,13 +1,14 @@
 """What a search has done so far, in memory and in its run directory."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmpp.errors import PredictorError
-from llmpp.phase import Phase, ask, in_core, name_of
+from llmpp.phase import Phase, ask, begin_search, in_core, keeps_scores, name_of
 from llmpp.predictor import Predictor
 from llmpp.result import Iteration, Scored, SearchResult, best_candidates
 from llmpp.run import RunDirectory
@@ -15,7 +16,7 @@ from llmpp.task import Task
 
 
 class Record:
-    """The history of one search, and what becomes of it.
+    """The history of one search, and what becomes of it; its predictors are told that it begins.
 
     Attributes:
         history: One entry per iteration.
@@ -29,9 +30,19 @@ class Record:
         self.history: list[Iteration] = []
         is_asked = any(in_core(phase.predictor) is None for phase in phases)
         self.known = directory.known_scores() if directory and is_asked else {}
+        for phase in phases:
+            begin_search(phase.predictor)
+
+    def add(self, iteration: Iteration) -> None:
+        """Adds an iteration to the history; what earlier starts took for it counts, too."""
+        earlier = self.directory.earlier[iteration.iteration :] if self.directory else ()
+        seconds = iteration.seconds + (earlier[0].seconds if earlier else 0)
+        self.history.append(replace(iteration, seconds=seconds))
 
     def predict(self, predictor: Predictor, genomes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Asks a predictor for one finite number per genome, unless an earlier start did.
+
+        One that keeps its scores itself is asked again: it may need to hear of all candidates.
 
         Raises:
             PredictorError: If it fails to give them.
@@ -40,7 +51,7 @@ class Record:
         names = [phase.name for phase in self.phases if phase.predictor is predictor]
         known = self.known.get(names[0], {}) if names else {}
         try:
-            if not known:
+            if not known or keeps_scores(predictor):
                 return ask(predictor, architectures)
             unknown = [architecture for architecture in architectures if architecture not in known]
             known.update(zip(unknown, ask(predictor, unknown).tolist(), strict=True))

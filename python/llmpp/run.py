@@ -5,8 +5,8 @@
 | `settings.json` | task, hardware, constraints, strategy, seed, predictors, evolution, versions |
 | `candidates.parquet` | every candidate scored, as `SearchResult.to_frame` |
 | `earlier.parquet` | scores that earlier starts were given, where the run was resumed |
-| `history.json` | one record per iteration |
-| `usage.json` | requests, tokens and dollars of predictors that ask a language model, cached and new apart |
+| `history.json` | one record per iteration; its seconds are those of all starts of the run |
+| `usage.json` | what predictors spent that count it, what was cached apart: in this start, and in earlier ones |
 | `result.json` | status, best candidate and its ties, what was reachable or measured, the Pareto front |
 | `best.json`, `best.yml` | the best architecture, in our fields and in HAT's |
 | `latency.safetensors` | the latency model, where measuring what was found corrected it |
@@ -39,9 +39,13 @@ class RunDirectory:
 
     Attributes:
         path: Where it is.
+        earlier: The iterations of earlier starts.
+        spent: What predictors spent in each earlier start, by name.
     """
 
     path: Path
+    earlier: tuple[Iteration, ...] = ()
+    spent: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def create(cls, path: Path, *, resume: bool = False) -> "RunDirectory":
@@ -52,7 +56,7 @@ class RunDirectory:
             resume: Take one that holds a run.
 
         Raises:
-            InputError: If it cannot be made, or is not empty and not to be resumed or no run.
+            InputError: If it cannot be made, is not empty and not to be resumed or no run, or is damaged.
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -65,7 +69,8 @@ class RunDirectory:
             )
         if not is_empty and not (path / "settings.json").is_file():
             raise InputError(f"the directory {path} is not empty and holds no run: name another")
-        return cls(path)
+        earlier = cls(path)
+        return cls(path, *earlier._before())
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Writes what the search was asked, and with which versions.
@@ -86,7 +91,7 @@ class RunDirectory:
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         path = self.path / "settings.json"
         try:
-            before = dict(json.loads(read_text(path, "the settings")))
+            before = self._read_json(path.name)
         except (TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged, so the run cannot be resumed: {error}") from error
         for name, value in json.loads(json.dumps(settings)).items():
@@ -95,6 +100,20 @@ class RunDirectory:
                     f"the run in {self.path} was asked `{name}` {before.get(name)!r}, not {value!r}: resume "
                     "it with the same, or name another directory"
                 )
+
+    def _before(self) -> tuple[tuple[Iteration, ...], tuple[Mapping[str, Any], ...]]:
+        """Reads what earlier starts did and spent."""
+        try:
+            history, usage = self._read_json("history.json"), self._read_json("usage.json")
+            iterations = tuple(Iteration(**row) for row in history.get("iterations", ()))
+            spent = (*usage.get("earlier", ()), *([usage["predictors"]] if usage else []))
+        except (TypeError, KeyError, ValueError) as error:
+            raise InputError(f"{self.path} is damaged, so the run cannot be resumed: {error}") from error
+        return iterations, spent
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        return dict(json.loads(read_text(path, "the run"))) if path.exists() else {}
 
     def known_scores(self) -> dict[str, dict[Architecture, float]]:
         """Reads the scores that earlier starts were given, and puts them where this start overwrites nothing.
@@ -143,11 +162,12 @@ class RunDirectory:
         """Writes what was scored so far; a file is replaced only once its successor is whole."""
         with replaced(self.path / "candidates.parquet") as temporary:
             frame(space, predictors, scored).write_parquet(temporary)
-        self._write_json("history.json", {"iterations": [asdict(iteration) for iteration in history]})
+        iterations = [*history, *self.earlier[len(history) :]]
+        self._write_json("history.json", {"iterations": [asdict(iteration) for iteration in iterations]})
 
     def write_usage(self, usage: Mapping[str, Any]) -> None:
-        """Writes what predictors have spent so far, by name."""
-        self._write_json("usage.json", {"predictors": dict(usage)})
+        """Writes what predictors have spent in this start, by name, and what they spent before it."""
+        self._write_json("usage.json", {"predictors": dict(usage), "earlier": list(self.spent)})
 
     def remove_latency(self) -> None:
         """Removes a corrected latency model that an earlier start wrote."""

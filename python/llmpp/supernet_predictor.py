@@ -90,7 +90,7 @@ class SupernetPredictor:
     Attributes:
         name: What it is called in results.
         encoding: It tells apart all that architectures differ in.
-        is_cheap_again: It keeps its scores itself, so a search that goes on may ask it about all of them; a
+        keeps_scores: It keeps its scores itself, so a search that goes on may ask it about all of them; a
             race needs to hear of them.
         identity: What its scores depend on beside the architecture, as JSON.
         usage: What scoring has cost so far.
@@ -102,7 +102,7 @@ class SupernetPredictor:
 
     name = "supernet"
     encoding: Encoding = "per-layer"
-    is_cheap_again = True
+    keeps_scores = True
 
     def __init__(
         self,
