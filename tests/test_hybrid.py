@@ -1,10 +1,10 @@
 """The whole hybrid search, from parallel text to a network that translates: a toy language, small budgets."""
 
+import json
 import math
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 pytest.importorskip("tokenizers")
 
-from llmpp import SearchResult, Task, cost, hsnas  # noqa: E402
+from command import Command  # noqa: E402
+from llmpp import InputError, SearchResult, Task, cost, hsnas  # noqa: E402
 from llmpp.corpus import Corpus  # noqa: E402
 from llmpp.export import export  # noqa: E402
 from llmpp.recipe import Recipe  # noqa: E402
 from llmpp.scoring_race import Race  # noqa: E402
 from llmpp.supernet_predictor import SupernetPredictor  # noqa: E402
+from llmpp.task import TASK_SCHEMA  # noqa: E402
 from llmpp.train import train_architecture, train_supernet  # noqa: E402
 from llmpp.trainee import largest  # noqa: E402
 from llmpp.translation import Quality, Translator  # noqa: E402
-from predictors import network  # noqa: E402
+from predictors import network, network_file  # noqa: E402
 from toy_training import SPACE, toy_corpus  # noqa: E402
 
 RECIPE = Recipe(
@@ -50,12 +52,7 @@ RACES = {"without a race": None, "with a race": Race(n_parents=5, n_blocks=4)}
 each_race = pytest.mark.parametrize("race", RACES.values(), ids=RACES.keys())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +87,34 @@ def search(
         **EVOLUTION,
     )
     return result, baseline
+
+
+def test_the_command_ends_on_a_supernet(
+    supernet: Path, corpus: Corpus, tmp_path: Path, llmpp_command: Command
+) -> None:
+    sizes = {"vocabulary": TASK.vocabulary, "sentence_length": TASK.sentence_length}
+    task = {"schema": TASK_SCHEMA, "name": TASK.name, "space": SPACE.to_dict(), **sizes}
+    Path("task.json").write_text(json.dumps(task))
+    student = network_file(Path("student.safetensors"), TASK)
+    search_it = ["search", "--task", "task.json", "--initial", student, "--baseline", supernet]
+    search_it += ["--params-m", BOUNDS["params_m"], "--n-population", 16, "--n-iterations", 4, "--json"]
+    scored_on = ["--corpus", corpus.path, "--race", "--n-parents", 5, "--device", "cpu"]
+    ended = llmpp_command(*search_it, *scored_on, "--run-dir", "run")
+    assert ended.code == 0, ended.err
+    history = json.loads(Path("run/history.json").read_text())["iterations"]
+    assert [row["predictor"] for row in history] == [str(student)] * 2 + ["supernet"] * 2
+    assert json.loads(Path("run/usage.json").read_text())["predictors"]["supernet"]["n_evaluations"] > 5
+    for wrong, message in {
+        (): "needs --corpus: a supernet scores by its loss on a corpus",
+        ("--race",): "it needs --corpus",
+        ("--corpus", tmp_path): "corpus",
+    }.items():
+        ended = llmpp_command(*search_it, *wrong)
+        assert (ended.code, message in ended.err) == (2, True), ended.err
+    ended = llmpp_command(*search_it[:5], "--corpus", corpus.path)
+    assert (ended.code, "needs the directory of a supernet" in ended.err) == (2, True)
+    with pytest.raises(InputError, match=r"pass `SupernetPredictor\('.*supernet', corpus\)`"):
+        hsnas.search(TASK, initial=network(SPACE), baseline=supernet)
 
 
 @each_race

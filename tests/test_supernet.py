@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,7 @@ MIXED: tuple[Kind, ...] = ("layer-wise", "neuron-wise")
 Parts = tuple[dict[str, Any], dict[str, Any]]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def supernet(kind: Kind = "plain", *, seed: int = 0, **settings: Any) -> SuperTransformer:

@@ -9,8 +9,6 @@
 and what a step calls `present.I` is `past.I` of the next. Batch and lengths are free.
 """
 
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,10 +16,8 @@ from torch import Tensor, nn
 
 from llmpp.decoding import Cache, start, step
 from llmpp.errors import require
+from llmpp.onnx_tracing import flat, remembered, trace
 from llmpp.transformer import Transformer
-
-_OPSET = 17
-_Axes = Mapping[str, dict[int, str]]
 
 
 class _Encoder(nn.Module):
@@ -33,7 +29,7 @@ class _Encoder(nn.Module):
 
     def forward(self, source: Tensor) -> tuple[Tensor, ...]:
         network = self.model.network()
-        return _flat(start(network, network.encode(source)))
+        return flat(start(network, network.encode(source)))
 
 
 class _Step(nn.Module):
@@ -43,11 +39,9 @@ class _Step(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, tokens: Tensor, *remembered: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, tokens: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
         n = self.model.architecture.decoder_layers
-        past, source = remembered[:n], remembered[n:]
-        cross = tuple((source[i], source[i + 1]) for i in range(0, len(source), 3))
-        logits, cache = step(self.model.network(), tokens, Cache(past, cross, source[2::3]))
+        logits, cache = step(self.model.network(), tokens, remembered(kept[:n], kept[n:]))
         return (logits, *cache.past)
 
 
@@ -66,10 +60,11 @@ def write_onnx(model: Transformer, directory: Path) -> None:
     axes |= {"source": {0: "batch", 1: "length"}, "tokens": {0: "batch"}, "logits": {0: "batch"}}
     with torch.inference_mode(mode=False), torch.no_grad():
         source, tokens, cache = _example(model.cpu().eval())
-        _trace(_Encoder(model), (source,), directory / "encoder.onnx", ["source"], names, axes=axes)
-        arguments = (tokens, *cache.past, *_flat(cache))
-        inputs, outputs = ["tokens", *pasts, *names], ["logits", *presents]
-        _trace(_Step(model), arguments, directory / "step.onnx", inputs, outputs, axes=axes)
+        encoder = trace(_Encoder(model), (source,), ["source"], names, axes)
+        arguments = (tokens, *cache.past, *flat(cache))
+        one_step = trace(_Step(model), arguments, ["tokens", *pasts, *names], ["logits", *presents], axes)
+    (directory / "encoder.onnx").write_bytes(encoder)
+    (directory / "step.onnx").write_bytes(one_step)
 
 
 def _example(model: Transformer) -> tuple[Tensor, Tensor, Cache]:
@@ -79,33 +74,3 @@ def _example(model: Transformer) -> tuple[Tensor, Tensor, Cache]:
     source[1, 2] = padding
     network, tokens = model.network(), source[:, :1]
     return source, tokens, step(network, tokens, start(network, network.encode(source)))[1]
-
-
-def _flat(cache: Cache) -> tuple[Tensor, ...]:
-    pairs = zip(cache.cross, cache.masks, strict=True)
-    return tuple(tensor for keys_values, mask in pairs for tensor in (*keys_values, mask))
-
-
-def _trace(
-    graph: nn.Module,
-    arguments: tuple[Tensor, ...],
-    path: Path,
-    inputs: list[str],
-    outputs: list[str],
-    *,
-    axes: _Axes,
-) -> None:
-    """Traces a graph; the axes that have a name are free."""
-    with warnings.catch_warnings():
-        # The exporter that needs no further package is called old, and tracing warns of every comparison.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            graph.eval(),
-            arguments,
-            str(path),
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_axes={name: axes[name] for name in (*inputs, *outputs)},
-            opset_version=_OPSET,
-            dynamo=False,
-        )

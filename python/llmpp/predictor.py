@@ -179,6 +179,10 @@ def _latency_models() -> dict[str, list[str]]:
 
 
 def _load_file(path: Path, task: Task, kind: str, names: list[str]) -> MlpPredictor:
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a directory: for the supernet in it, pass `SupernetPredictor({str(path)!r}, corpus)`"
+        )
     if not is_file(path):
         if path.suffix or path.parent != Path():
             raise InputError(f"there is no weights file {path}")

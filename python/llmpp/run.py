@@ -6,7 +6,7 @@
 | `candidates.parquet` | every candidate scored, as `SearchResult.to_frame` |
 | `earlier.parquet` | scores that earlier starts were given, where the run was resumed |
 | `history.json` | one record per iteration; its seconds are those of all starts of the run |
-| `usage.json` | what predictors spent that count it, what was cached apart: in this start, and in earlier ones |
+| `usage.json` | what predictors spent that count it, cached apart: in this start, and in earlier ones |
 | `result.json` | status, best candidate and its ties, what was reachable or measured, the Pareto front |
 | `best.json`, `best.yml` | the best architecture, in our fields and in HAT's |
 | `latency.safetensors` | the latency model, where measuring what was found corrected it |

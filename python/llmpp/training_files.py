@@ -24,8 +24,8 @@ from typing import Any
 
 from llmpp.corpus import TOKENIZER, Corpus
 from llmpp.errors import InputError
+from llmpp.file_lock import locked
 from llmpp.text import read_text, replace_text
-from llmpp.training_lock import alone
 from llmpp.training_log import TrainingLog
 from llmpp.translation import MODEL
 
@@ -93,7 +93,10 @@ class TrainingFiles:
         """
         if not (self.path / _RECORD).is_file():
             self._make()
-        with alone(self.path / LOCK):
+        busy = (
+            f"another process trains in {self.path}: wait until it ends, stop it, or name another directory"
+        )
+        with locked(self.path / LOCK, busy=busy):
             # Whoever held the lock before may have begun a training here.
             if (self.path / _RECORD).is_file():
                 self._check_is_same(record)

@@ -14,7 +14,9 @@ from llmpp import hsnas
 from llmpp.architecture import read_architectures
 from llmpp.cli.console import DONE, INFEASIBLE, INTERRUPTED, out, plain, print_json, print_table
 from llmpp.cli.options import Json, NoSeed, Seed, TaskName
+from llmpp.cli.supernets import open_supernets
 from llmpp.errors import InputError, require
+from llmpp.evolution import EvolutionSettings
 from llmpp.frontier import Frontier
 from llmpp.predictor import load_latency
 from llmpp.result import MEASURES, Candidate, SearchResult
@@ -52,11 +54,25 @@ def search(
     gflops: Gflops = None,
     params_m: ParamsM = None,
     initial: Annotated[
-        str, typer.Option(help="'distilled', or the weights file that the search starts on.")
+        str,
+        typer.Option(
+            help="What the search starts on: 'distilled', a weights file, or a directory of "
+            "`llmpp train-supernet`."
+        ),
     ] = "distilled",
     baseline: Annotated[
-        str | None, typer.Option(help="Weights file of the predictor that the search ends on.")
+        str | None, typer.Option(help="What the search ends on: a weights file, or a supernet's directory.")
     ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="A directory of `llmpp prepare`: what supernets score on.")
+    ] = None,
+    race: Annotated[
+        bool, typer.Option("--race", help="Supernets score those that cannot become parents on less of it.")
+    ] = False,
+    device: Annotated[
+        str,
+        typer.Option(help="Of supernets: 'cpu', 'cuda', 'cuda:1', or 'auto' for a GPU where there is one."),
+    ] = "auto",
     switch: Annotated[float, typer.Option(help="Share of iterations before the baseline takes over.")] = 0.5,
     strategy: Annotated[
         str, typer.Option(help="'exact', 'evolution', or 'auto' for exact search where it takes seconds.")
@@ -107,14 +123,22 @@ def search(
     }
     if resume and run_dir is None:
         raise InputError("--resume goes on in a run directory: name it by --run-dir")
+    if race and corpus is None:
+        raise InputError(
+            "--race is for supernets: it needs --corpus, and a supernet as --initial or --baseline"
+        )
+    parents = (n_parents or EvolutionSettings.n_parents) if race else None
+    starts_on, ends_on = open_supernets(
+        initial, baseline, corpus=corpus, n_parents=parents, device=device, n_threads=n_threads
+    )
     result = hsnas.search(
         task,
         hardware,
         _given(latency_ms=latency_ms, gflops=gflops, params_m=params_m),
         strategy=strategy,
         seed=seed,
-        initial=initial,
-        baseline=baseline,
+        initial=starts_on or "distilled",
+        baseline=ends_on,
         switch=switch,
         n_proposals=n_proposals,
         max_vectors=max_vectors,

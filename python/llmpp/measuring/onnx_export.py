@@ -3,8 +3,6 @@
 The graphs hold the same computations as `llmpp.decoding`, traced. Only the number of past tokens is dynamic.
 """
 
-import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llmpp.decoding import Cache, start
+from llmpp.decoding import start
 from llmpp.errors import require
 from llmpp.measuring.fixed_beams import Beams, advance, first_beams
 from llmpp.measuring.measurement import Sample
 from llmpp.measuring.timing import Workload, random_source, time_by_clock
 from llmpp.network import Encoded
+from llmpp.onnx_tracing import flat, remembered, trace
 from llmpp.transformer import Transformer
 
 if TYPE_CHECKING:
     import onnxruntime
 
-_OPSET = 17
 Arrays = list[NDArray[Any]]
 
 
@@ -50,11 +48,7 @@ class _SourceGraph(nn.Module):
 
     def forward(self, *encoded: Tensor) -> tuple[Tensor, ...]:
         cache = start(self.model.network(), Encoded(encoded[:-1], encoded[-1]), self.n_beams)
-        return tuple(
-            tensor
-            for keys_values, mask in zip(cache.cross, cache.masks, strict=True)
-            for tensor in (*keys_values, mask)
-        )
+        return flat(cache)
 
 
 class _StepGraph(nn.Module):
@@ -64,10 +58,8 @@ class _StepGraph(nn.Module):
         super().__init__()
         self.model, self.n_layers = model, model.architecture.decoder_layers
 
-    def forward(self, tokens: Tensor, sums: Tensor, *remembered: Tensor) -> tuple[Tensor, ...]:
-        past, source = remembered[: self.n_layers], remembered[self.n_layers :]
-        cross = tuple((source[k], source[k + 1]) for k in range(0, len(source), 3))
-        cache = Cache(past, cross, source[2::3])
+    def forward(self, tokens: Tensor, sums: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
+        cache = remembered(kept[: self.n_layers], kept[self.n_layers :])
         logits, beams, cache = advance(self.model.network(), Beams(tokens, sums), cache)
         return (logits, *beams, *cache.past)
 
@@ -105,20 +97,20 @@ def export(model: Transformer, source: Tensor, n_beams: int) -> Graphs:
         encoder = _EncoderGraph(model)
         encoded = encoder(source)
         of_source = _SourceGraph(model, n_beams)
-        remembered = of_source(*encoded)
+        kept_of_source = of_source(*encoded)
         beams = first_beams(len(source), n_beams)
         # One token has gone before: traced with none, its number of tokens would be taken for fixed.
         cache = start(network, network.encode(source), n_beams)
         _, beams, cache = advance(network, beams, cache)
         names = [*_numbered("encoded", len(encoded) - 1), "is_token"]
-        kept, past = _numbered("source", len(remembered)), _numbered("past", len(cache.past))
+        kept, past = _numbered("source", len(kept_of_source)), _numbered("past", len(cache.past))
         presents = _numbered("present", len(past))
         return Graphs(
             _export(encoder, (source,), ["source"], names),
             _export(of_source, encoded, names, kept),
             _export(
                 _StepGraph(model),
-                (*beams, *cache.past, *remembered),
+                (*beams, *cache.past, *kept_of_source),
                 ["tokens", "sums", *past, *kept],
                 ["logits", "next_tokens", "next_sums", *presents],
                 [*past, *presents],
@@ -138,22 +130,7 @@ def _export(
     growing: Sequence[str] = (),
 ) -> bytes:
     """Traces a graph; the axis 1 of the names that grow is dynamic."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # The exporter that needs no further package is called old, and tracing warns of every comparison of
-        # shapes.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            graph.eval(),
-            arguments,
-            buffer,  # type: ignore[arg-type]  # the old exporter writes to it
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_axes={name: {1: "length"} for name in growing},
-            opset_version=_OPSET,
-            dynamo=False,
-        )
-    return buffer.getvalue()
+    return trace(graph, arguments, inputs, outputs, {name: {1: f"{name}_length"} for name in growing})
 
 
 class OnnxRun:
