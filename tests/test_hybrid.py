@@ -15,18 +15,17 @@ pytest.importorskip("safetensors")
 pytest.importorskip("tokenizers")
 
 from command import Command  # noqa: E402
-from llmpp import InputError, SearchResult, Task, cost, hsnas  # noqa: E402
+from llmpp import InputError, SearchResult, cost, hsnas  # noqa: E402
 from llmpp.corpus import Corpus  # noqa: E402
 from llmpp.export import export  # noqa: E402
 from llmpp.recipe import Recipe  # noqa: E402
 from llmpp.scoring_race import Race  # noqa: E402
 from llmpp.supernet_predictor import SupernetPredictor  # noqa: E402
-from llmpp.task import TASK_SCHEMA  # noqa: E402
 from llmpp.train import train_architecture, train_supernet  # noqa: E402
 from llmpp.trainee import largest  # noqa: E402
 from llmpp.translation import Quality, Translator  # noqa: E402
 from predictors import network, network_file  # noqa: E402
-from toy_training import SPACE, toy_corpus  # noqa: E402
+from toy_training import SPACE, TASK, task_file, toy_corpus  # noqa: E402
 
 RECIPE = Recipe(
     n_updates=240,
@@ -39,7 +38,6 @@ RECIPE = Recipe(
     n_judged=2,
     n_beams=1,
 )
-TASK = Task("toy", SPACE, 80, sentence_length=10)
 BOUNDS = {"params_m": 0.8 * cost(largest(SPACE), task=TASK).params / 1e6}
 EVOLUTION: dict[str, Any] = {
     "n_iterations": 6,
@@ -92,9 +90,7 @@ def search(
 def test_the_command_ends_on_a_supernet(
     supernet: Path, corpus: Corpus, tmp_path: Path, llmpp_command: Command
 ) -> None:
-    sizes = {"vocabulary": TASK.vocabulary, "sentence_length": TASK.sentence_length}
-    task = {"schema": TASK_SCHEMA, "name": TASK.name, "space": SPACE.to_dict(), **sizes}
-    Path("task.json").write_text(json.dumps(task))
+    task_file(Path("task.json"))
     student = network_file(Path("student.safetensors"), TASK)
     search_it = ["search", "--task", "task.json", "--initial", student, "--baseline", supernet]
     search_it += ["--params-m", BOUNDS["params_m"], "--n-population", 16, "--n-iterations", 4, "--json"]

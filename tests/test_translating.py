@@ -30,7 +30,7 @@ from llmpp.supernet import SuperTransformer  # noqa: E402
 from llmpp.train import train_architecture  # noqa: E402
 from llmpp.transformer import Transformer  # noqa: E402
 from llmpp.translation import Quality, Translator  # noqa: E402
-from toy_training import BRIEF, ONE, SPACE, toy_corpus, toy_supernet  # noqa: E402
+from toy_training import BRIEF, ONE, SPACE, task_file, toy_corpus, toy_supernet  # noqa: E402
 
 #: The recipe of the other tests, as options.
 OPTIONS = [
@@ -51,8 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
     """A task and an architecture as files."""
-    task = {"schema": "llmpp.task/1", "name": "toy", "space": SPACE.to_dict(), "vocabulary": 80}
-    (tmp_path / "task.json").write_text(json.dumps({**task, "sentence_length": 10}))
+    task_file(tmp_path / "task.json")
     (tmp_path / "one.json").write_text(json.dumps(ONE.to_dict()))
     (tmp_path / "one.yml").write_text(ONE.to_hat())
     return {name: tmp_path / name for name in ("task.json", "one.json", "one.yml")}

@@ -1,6 +1,7 @@
 """A space of tiny Transformers, a corpus of short toy sentences, and trainings that take seconds."""
 
 import atexit
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -8,10 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llmpp import Architecture, SearchSpace
+from llmpp import Architecture, SearchSpace, Task
 from llmpp.corpus import Corpus
 from llmpp.recipe import Recipe
 from llmpp.supernet import SuperTransformer
+from llmpp.task import TASK_SCHEMA
 from toy_text import Pairs, prepare_toy, toy_pairs, write_files
 
 SPACE = SearchSpace(
@@ -30,6 +32,7 @@ SPACE = SearchSpace(
     },
     32,
 )
+TASK = Task("toy", SPACE, 80, sentence_length=10)
 ONE = Architecture(32, (48,), (2,), 32, (48,), (2,), (2,), (1,))
 #: Trained for a moment, with all that is random.
 BRIEF: dict[str, Any] = {
@@ -42,6 +45,14 @@ BRIEF: dict[str, Any] = {
     "n_judged": 1,
     "n_beams": 1,
 }
+
+
+def task_file(path: Path) -> Path:
+    """Writes the toy task as a user would."""
+    sizes = {"vocabulary": TASK.vocabulary, "sentence_length": TASK.sentence_length}
+    content = {"schema": TASK_SCHEMA, "name": TASK.name, "space": SPACE.to_dict(), **sizes}
+    path.write_text(json.dumps(content))
+    return path
 
 
 def brief(**changes: Any) -> Recipe:
