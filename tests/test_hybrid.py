@@ -5,6 +5,7 @@ import math
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,9 @@ def test_the_command_ends_on_a_supernet(
         assert (ended.code, message in ended.err) == (2, True), ended.err
     ended = llmpp_command(*search_it[:5], "--corpus", corpus.path)
     assert (ended.code, "needs the directory of a supernet" in ended.err) == (2, True)
+    wider = replace(TASK, space=replace(SPACE, options={**SPACE.options, "encoder_ffn": (16, 64)}))
+    with pytest.raises(InputError, match=r"`baseline` cannot score all of toy: its space is \{'name'"):
+        hsnas.search(wider, initial=network(wider.space), baseline=SupernetPredictor(supernet, corpus))
     with pytest.raises(InputError, match=r"pass `SupernetPredictor\('.*supernet', corpus\)`"):
         hsnas.search(TASK, initial=network(SPACE), baseline=supernet)
 

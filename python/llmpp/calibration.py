@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from llmpp.architecture import Architecture
 from llmpp.baselines import line
 from llmpp.errors import InputError
-from llmpp.phase import begin_search, identity_of, keeps_scores, name_of
+from llmpp.phase import begin_search, encoding_of, identity_of, keeps_scores, name_of
 from llmpp.predictor import Predictor
 from llmpp.space import Encoding, Floats
 
@@ -75,7 +75,12 @@ class Calibrated:
     @property
     def encoding(self) -> Encoding:
         """What the predictor can tell apart."""
-        return "averaged" if getattr(self.predictor, "encoding", None) == "averaged" else "per-layer"
+        return encoding_of(self.predictor)
+
+    @property
+    def space(self) -> object:
+        """The architectures that the predictor can score, if it tells."""
+        return getattr(self.predictor, "space", None)
 
     @property
     def usage(self) -> object:

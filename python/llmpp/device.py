@@ -55,18 +55,15 @@ def precision_notes(device: torch.device, precision: Precision) -> tuple[str, ..
 def for_each(function: Callable[[Item], object], items: Sequence[Item], device: torch.device) -> None:
     """Calls a function with each item, without gradients, in the precision that holds here.
 
-    On a CPU, this is side by side: each call has one thread, and there are as many as torch may use.
+    On a CPU, this is side by side: each call has one thread, so that what it computes does not depend on how
+    many torch may use.
     """
-    n = min(torch.get_num_threads(), len(items))
-    if device.type != "cpu" or n < 2:
+    n_before = torch.get_num_threads()
+    if device.type != "cpu" or n_before < 2:
         for item in items:
             function(item)
         return
-    n_before, is_cast, dtype = (
-        torch.get_num_threads(),
-        torch.is_autocast_enabled("cpu"),
-        torch.get_autocast_dtype("cpu"),
-    )
+    is_cast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
     def call(item: Item) -> None:
         # Both are torch's state of a thread.
@@ -74,7 +71,7 @@ def for_each(function: Callable[[Item], object], items: Sequence[Item], device: 
             function(item)
 
     try:
-        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(n_before, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for _ in pool.map(call, items):
                 pass
     finally:

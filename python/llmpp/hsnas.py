@@ -15,6 +15,7 @@ from llmpp.predictor import MlpPredictor, Predictor, load_latency, load_predicto
 from llmpp.ranges import LARGEST_SEED, integer, share
 from llmpp.result import Iteration, SearchResult
 from llmpp.run import RunDirectory
+from llmpp.space import SearchSpace
 from llmpp.strategy import Situation, choose
 from llmpp.task import Task, load_task
 from llmpp.verified_search import measurer_of, verified_search
@@ -245,6 +246,11 @@ def _resolve(
         raise InputError(f"`{argument}` must be a name, a path or an object with `predict`, got {given!r}")
     if isinstance(given, MlpPredictor) and given.space.options != task.space.options:
         raise InputError(f"`{argument}` is a model of the space {given.space.name}, not of {task.space.name}")
+    space = getattr(given, "space", None)
+    if isinstance(space, SearchSpace) and not space.holds(task.space):
+        raise InputError(
+            f"`{argument}` cannot score all of {task.space.name}: its space is {space.to_dict()}"
+        )
     return given
 
 

@@ -108,6 +108,13 @@ class SearchSpace:
         """The largest option of each hyperparameter, which features are divided by."""
         return {name: max(options) for name, options in self.options.items()}
 
+    def holds(self, other: "SearchSpace") -> bool:
+        """Whether each architecture of another space is one of this, with queries and keys as wide."""
+        options = self.options.items()
+        return self.qkv_dim == other.qkv_dim and all(
+            set(other.options[n]) <= set(all_) for n, all_ in options
+        )
+
     def sample(self, n: int, *, seed: int = 0) -> list[Architecture]:
         """Draws `n` architectures, every choice uniform, so that each depth is equally likely."""
         return self.architectures(self.core.sample(n, seed))

@@ -90,6 +90,7 @@ class SupernetPredictor:
     Attributes:
         name: What it is called in results.
         encoding: It tells apart all that architectures differ in.
+        space: The architectures that it can score.
         keeps_scores: It keeps its scores itself, so a search that goes on may ask it about all of them; a
             race needs to hear of them.
         identity: What its scores depend on beside the architecture, as JSON.
@@ -129,6 +130,7 @@ class SupernetPredictor:
             raise unknown("set", subset, list(self.corpus.sets))
         self.subset, self.path, self.device = subset, find_model(checkpoint), find_device(device)
         self.net = SuperTransformer.load(self.path).to(self.device).eval()
+        self.space = self.net.space
         _check_match(self.path, self.net, self.corpus)
         self.notes = precision_notes(self.device, precision)
         self.set = ScoringSet.of(self.corpus.pairs[subset], self.device)
@@ -152,7 +154,7 @@ class SupernetPredictor:
             InputError: If scores cannot be written to the store.
         """
         start = time.perf_counter()
-        self.net.space.genomes(architectures)
+        self.space.genomes(architectures)
         distinct = sorted(set(architectures), key=_order)
         with threads(self.n_threads), torch.inference_mode(), autocast(self.device, self.precision):
             scores = self._raced(distinct, self.race) if self.race else self._exact(distinct)
@@ -226,7 +228,8 @@ class SupernetPredictor:
         rivals = [architecture for architecture in self._leaders if architecture not in set(architectures)]
         everyone = [*architectures, *rivals]
         finish = self._run(everyone, {i: losses[a] for i, a in enumerate(everyone) if a in losses}, race)
-        seconds = (time.perf_counter() - start) / len(architectures)
+        n_new = len(architectures) - len(known)
+        seconds = (time.perf_counter() - start) / max(n_new, 1)
         scored = [
             (
                 exact[i] if finish.is_exact[i] else estimated[i],
@@ -237,7 +240,7 @@ class SupernetPredictor:
         ]
         self.store.put(self.setting, scored)
         self._count_kept(kept[key] for key in exact if key in kept)
-        self.usage.n_evaluations += len(architectures) - len(known)
+        self.usage.n_evaluations += n_new
         self.usage.n_dropped += int((~finish.is_exact[: len(architectures)]).sum())
         rows = {a: score.losses for _, a, score in scored if score.losses is not None}
         self._lead(rows, race)
