@@ -1,7 +1,7 @@
 """Scores architectures by a race; what is computed is kept block by block, and never computed again."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
@@ -33,6 +33,7 @@ class RacedScorer:
         store: Where losses are kept.
         setting: What they depend on; the blocks are part of it.
         usage: What scoring has cost so far; this adds to it.
+        leaders: The losses of the best that were scored in full, best first.
     """
 
     race: Race
@@ -41,8 +42,7 @@ class RacedScorer:
     store: ScoreStore
     setting: Setting
     usage: ScoringUsage
-    #: The losses of the best that were scored in full, best first.
-    _leaders: dict[Architecture, NDArray[np.float32]] = field(default_factory=dict)
+    leaders: dict[Architecture, NDArray[np.float32]] = field(default_factory=dict)
 
     @cached_property
     def blocks(self) -> list[NDArray[np.int64]]:
@@ -64,18 +64,23 @@ class RacedScorer:
         """Scores different architectures; those that cannot be among the best get an estimate."""
         if not architectures:
             return {}
-        asked = set(architectures)
-        rivals = {leader: row for leader, row in self._leaders.items() if leader not in asked}
-        lanes = _Lanes.of(self, architectures, rivals)
-        finish = run_race(lanes.evaluate, len(lanes.architectures), self.blocks, self.n_tokens, self.race)
-        is_new = ~lanes.is_kept[: len(architectures)]
+        everyone = list(dict.fromkeys([*architectures, *self.leaders]))
+        lanes = _Lanes.of(self, everyone, len(architectures))
+        finish = run_race(lanes.evaluate, len(everyone), self.blocks, self.n_tokens, self.race)
+        self._count(lanes, finish.is_exact, len(architectures))
+        # Who led before is known in full, even if it dropped out now. Of the others, only who stayed counts:
+        # what the store knows beyond that changes nothing.
+        is_full = finish.is_exact | np.array([architecture in self.leaders for architecture in everyone])
+        totals = np.where(is_full, lanes.rows.sum(axis=1, dtype=np.float64), np.inf)
+        losses = np.where(is_full, totals / self.n_tokens.sum(), finish.losses)
+        best = np.argsort(totals, kind="stable")[: min(self.race.n_parents, int(is_full.sum()))]
+        self.leaders = {everyone[lane]: lanes.rows[lane] for lane in best.tolist()}
+        return dict(zip(architectures, (-losses).tolist(), strict=False))
+
+    def _count(self, lanes: "_Lanes", is_exact: NDArray[np.bool_], n_asked: int) -> None:
+        is_new = ~lanes.is_kept[:n_asked]
         self.usage.n_evaluations += int(is_new.sum())
-        self.usage.n_dropped += int((is_new & ~finish.is_exact[: len(architectures)]).sum())
-        # In the order of the race, so that no tie is broken by chance.
-        best = np.argsort(np.where(finish.is_exact, finish.losses, np.inf), kind="stable")
-        n_leaders = min(self.race.n_parents, int(finish.is_exact.sum()))
-        self._leaders = {lanes.architectures[i]: lanes.rows[i] for i in best[:n_leaders].tolist()}
-        return dict(zip(architectures, (-finish.losses).tolist(), strict=False))
+        self.usage.n_dropped += int((is_new & ~is_exact[:n_asked]).sum())
 
 
 @dataclass(eq=False)
@@ -97,22 +102,18 @@ class _Lanes:
     is_kept: NDArray[np.bool_]
 
     @classmethod
-    def of(
-        cls,
-        scorer: RacedScorer,
-        asked: list[Architecture],
-        rivals: Mapping[Architecture, NDArray[np.float32]],
-    ) -> "_Lanes":
-        """Finds what is known of those that are asked about; of their rivals, all is."""
-        n = len(asked) + len(rivals)
+    def of(cls, scorer: RacedScorer, architectures: list[Architecture], n_asked: int) -> "_Lanes":
+        """Finds what is known, of the first that were asked about in the store; of those that led, all is."""
+        n = len(architectures)
         rows = np.full((n, len(scorer.n_tokens)), np.nan, np.float32)
-        rows[len(asked) :] = list(rivals.values()) or rows[:0]
-        lanes = cls(scorer, [*asked, *rivals], rows, np.zeros(n), np.zeros(n, np.bool_))
-        keys = [scorer.setting.key(architecture) for architecture in asked]
+        lanes = cls(scorer, architectures, rows, np.zeros(n), np.zeros(n, np.bool_))
+        keys = [scorer.setting.key(architecture) for architecture in architectures[:n_asked]]
         stored = scorer.store.get(keys)
         for lane, kept in ((lane, stored[key]) for lane, key in enumerate(keys) if key in stored):
             rows[lane] = kept.losses
             lanes.seconds[lane], lanes.is_kept[lane] = kept.seconds, True
+        for lane, architecture in enumerate(architectures):
+            rows[lane] = scorer.leaders.get(architecture, rows[lane])
         scorer.usage.count_kept(stored.values())
         return lanes
 
