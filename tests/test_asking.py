@@ -190,13 +190,13 @@ def test_wrong_use_of_label_exits_with_two(
 def test_questions_go_out_and_replies_come_in_by_files(
     stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
-    ask = ["label", *to(stand_in), "--n", 4, "--batch-size", 2]
+    ask = ["label", *to(stand_in), "--split", "all", "--n", 4, "--batch-size", 2]
     assert last_line(llmpp_command(*ask, "--export", "out", "--json").out)["n_questions"] == 2
     for path in (tmp_path / "out" / "prompts").iterdir():
         (tmp_path / "out" / "replies" / path.name).write_text(in_context({"input": path.read_text()}))
-    (tmp_path / "out" / "replies" / "wmt14.en-de_split-all_1.txt").unlink()
+    (tmp_path / "out" / "replies" / "wmt14.en-de_all30_1.txt").unlink()
     result = llmpp_command("cache", "import", "out", "--model", "gpt-4.1")
-    assert "wmt14.en-de_split-all_1: there is no reply" in result.out
+    assert "wmt14.en-de_all30_1: there is no reply" in result.out
     assert result.code == 0
     result = llmpp_command(*ask, "-o", "a.jsonl", "--max-calls", 0, "--json")
     assert (last_line(result.out)["n_answers"], last_line(result.out)["n_missing"]) == (2, 2)

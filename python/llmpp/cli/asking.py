@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from llmpp.architecture import read_architectures
+from llmpp.architecture import Architecture, read_architectures
 from llmpp.cli.console import (
     FAILED,
     ProgressLine,
@@ -105,11 +105,25 @@ def label(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file of answers to write.")
     ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", help="Architectures to sample and ask about.")] = 450,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n",
+            "-n",
+            help="Sample so many architectures and ask about those. (default 450; of a split 280, and what "
+            "it holds out among them)",
+        ),
+    ] = None,
     architectures: Annotated[
         Path | None, typer.Option(help="Ask about the architectures of this file instead.")
     ] = None,
-    split: Split = "all",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="The demonstrations that prompts show: a split of the task, or 'all', as by default; "
+            "--export writes the questions of all splits by default."
+        ),
+    ] = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -121,24 +135,35 @@ def label(
     as_json: Json = False,
 ) -> None:
     """Ask a language model about many architectures, for `llmpp distill` to learn from."""
+    from llmpp.labelling import default_questions, sample_unlabelled
     from llmpp.labelling import label as label_architectures
-    from llmpp.labelling import sample_unlabelled
     from llmpp.offline import export_questions
 
     if sum((output is not None, export is not None, dry_run)) != 1:
         raise InputError("`llmpp label` needs one of --output FILE, --export DIR and --dry-run")
-    found = load_task(task)
-    asked = read_architectures(architectures) if architectures else sample_unlabelled(found, n, seed=seed)
-    with open_predictor(task, split, seed, llm, survey) as predictor:
+    found, named = load_task(task), split or "all"
+
+    def asked_of(shown: str) -> list[Architecture]:
+        if architectures:
+            return read_architectures(architectures)
+        if n is not None:
+            return sample_unlabelled(found, n, seed=seed)
+        return default_questions(found, shown, seed=seed)
+
+    if export is not None:
+        surveys = {}
+        for one in [split] if split else [*(found.splits or {}), "all"]:
+            with open_predictor(task, one, seed, llm, survey) as predictor:
+                surveys[one] = predictor.survey(asked_of(one))
+        print_report({"n_questions": export_questions(surveys, export)}, export, as_json=as_json)
+        return
+    asked = asked_of(named)
+    with open_predictor(task, named, seed, llm, survey) as predictor:
         if dry_run:
             print_report(predictor.survey(asked).quote().to_dict(), as_json=as_json)
             return
-        if export is not None:
-            n_questions = export_questions(predictor.survey(asked), export, split=split)
-            print_report({"n_questions": n_questions}, export, as_json=as_json)
-            return
         assert output is not None  # noqa: S101 - checked above
-        report = label_architectures(predictor, asked, output, split=split, command=command_line())
+        report = label_architectures(predictor, asked, output, split=named, command=command_line())
     print_report(report, output if output.exists() else None, as_json=as_json)
     if report["problem"]:
         fail(report["problem"], FAILED)
