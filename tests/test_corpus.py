@@ -203,6 +203,15 @@ def test_raw_sentences_are_kept_of_the_sets_that_are_scored(corpus: Corpus) -> N
                 read(name)
 
 
+def test_sentences_that_were_changed_after_opening_are_named(copy: Path) -> None:
+    corpus = Corpus.load(copy)
+    (copy / "valid.source.txt").unlink()
+    (copy / "valid.target.txt").write_bytes("älter\n".encode("latin-1"))
+    for read, name in ((corpus.sources, "valid.source.txt"), (corpus.references, "valid.target.txt")):
+        with pytest.raises(InputError, match=f"cannot read .*{name}: .*was changed since .*prepare it again"):
+            read("valid")
+
+
 def learn_every_byte() -> Subwords:
     """A vocabulary in which no text is unknown: it has seen every byte of UTF-8, and some words."""
     points = [*range(1, 0xD800, 32), 0xE000, 0xF000, 0x10000, 0x40000, 0x80000, 0xC0000, 0x100000]
@@ -308,12 +317,21 @@ def test_a_file_that_was_changed_cut_or_lost_is_noticed(name: str, copy: Path) -
         (lambda r: r.update(schema="llmpp.corpus/2"), "is of schema 'llmpp.corpus/2', not 'llmpp.corpus/1'"),
         (lambda r: r.pop("schema"), "is of schema None"),
         (lambda r: r.pop("files"), "not the record of a corpus: KeyError"),
-        (lambda r: r.update(sets=3), "not the record of a corpus: TypeError"),
+        (
+            lambda r: r.update(sets=3),
+            "not the record of a corpus: InputError: `sets` must be an object, got 3",
+        ),
+        (lambda r: r.update(sets=list(r["sets"])), r"`sets` must be an object, got \['train'"),
+        (lambda r: r.update(files=list(r["files"])), "`files` must be an object"),
+        (lambda r: r["files"].update({"tokenizer.json": 3}), "not the record of a corpus: TypeError"),
+        (lambda r: r.pop("max_tokens"), "not the record of a corpus: KeyError: 'max_tokens'"),
+        (lambda r: r.update(max_tokens="256"), "`max_tokens` must be an integer in 2..1048576, got '256'"),
         (lambda r: r.update(hash="0"), "not the record of a whole corpus"),
         (lambda r: r["sets"].pop("test"), "not the record of a whole corpus"),
         (lambda r: r["sets"].update({"../x": {}}), "not the record of a whole corpus"),
         (lambda r: r["files"].pop("tokenizer.json"), "not the record of a whole corpus"),
         (lambda r: r["sets"]["valid"].update(n_pairs=39), "valid.bounds.npy does not match"),
+        (lambda r: r["sets"]["valid"].update(n_pairs="40"), "valid.bounds.npy does not match"),
         (lambda r: r["sets"].update(valid=None), "valid.bounds.npy does not match"),
         (lambda r: r.update(vocabulary=79), "tokenizer.json does not match"),
     ],
@@ -367,6 +385,11 @@ def test_a_pickle_is_not_opened(copy: Path) -> None:
         rehash(copy)
         with pytest.raises(InputError, match="valid.tokens.npy is not an array"):
             Corpus.load(copy)
+    with (copy / "valid.tokens.npy").open("wb") as file:
+        np.savez(file, np.zeros(3, np.uint16))
+    rehash(copy)
+    with pytest.raises(InputError, match="valid.tokens.npy is not an array"):
+        Corpus.load(copy)
     np.save(copy / "valid.tokens.npy", np.array([{}]), allow_pickle=True)
     rehash(copy)
     with pytest.raises(InputError, match="valid.tokens.npy is not an array"):

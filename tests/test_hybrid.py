@@ -23,7 +23,6 @@ from llmpp.recipe import Recipe  # noqa: E402
 from llmpp.scoring_race import Race  # noqa: E402
 from llmpp.supernet_predictor import SupernetPredictor  # noqa: E402
 from llmpp.train import train_architecture, train_supernet  # noqa: E402
-from llmpp.trainee import largest  # noqa: E402
 from llmpp.translation import Quality, Translator  # noqa: E402
 from predictors import network, network_file  # noqa: E402
 from toy_training import SPACE, TASK, task_file, toy_corpus  # noqa: E402
@@ -39,7 +38,7 @@ RECIPE = Recipe(
     n_judged=2,
     n_beams=1,
 )
-BOUNDS = {"params_m": 0.8 * cost(largest(SPACE), task=TASK).params / 1e6}
+BOUNDS = {"params_m": 0.8 * cost(SPACE.largest_architecture, task=TASK).params / 1e6}
 EVOLUTION: dict[str, Any] = {
     "n_iterations": 6,
     "n_population": 16,

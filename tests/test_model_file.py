@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +89,10 @@ def spoil_number(tensors: dict[str, Any], record: dict[str, Any]) -> None:
     tensors["decoder.0.out.bias"][2] = math.nan
 
 
+def round_numbers(tensors: dict[str, Any], record: dict[str, Any]) -> None:
+    tensors["decoder.0.out.bias"] = tensors["decoder.0.out.bias"].long()
+
+
 def drop_architecture(tensors: dict[str, Any], record: dict[str, Any]) -> None:
     del record["architecture"]
 
@@ -110,6 +116,7 @@ def name_a_setting(tensors: dict[str, Any], record: dict[str, Any]) -> None:
         (add_tensor, "has the unknown tensor 'decoder.7.qkv.bias'"),
         (cut_vocabulary, r"'embedding' has the shape \(20, 16\), not \(23, 16\) as its record says"),
         (spoil_number, "'decoder.0.out.bias' holds numbers that are not finite: use an earlier checkpoint"),
+        (round_numbers, "'decoder.0.out.bias' holds torch.int64, and no floats"),
         (drop_architecture, "a record that cannot be used: 'architecture'"),
         (add_layer, "a record that cannot be used: lists must have one value per layer"),
         (name_another_schema, "is of schema 'llmpp.supernet/1', not 'llmpp.transformer/1'"),
@@ -161,6 +168,34 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir()) == ["directory", "file"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_a_model_is_as_readable_as_other_files(mask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        small(ONE).save(tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == mode
+
+
+def test_a_save_that_is_killed_leaves_one_file_which_the_next_one_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.part").write_bytes(b"half")
+    replace_by = Path.replace
+    seen: list[str] = []
+
+    def seeing(part: Path, target: Path) -> Path:
+        seen.extend(path.name for path in tmp_path.iterdir())
+        return replace_by(part, target)
+
+    monkeypatch.setattr(Path, "replace", seeing)
+    small(ONE).save(tmp_path / "model")
+    assert seen == ["model.part"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_saving_over_a_model_that_is_there_keeps_it_until_the_new_one_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,12 +203,15 @@ def test_saving_over_a_model_that_is_there_keeps_it_until_the_new_one_is_whole(
     model.save(tmp_path / "model")
     before = (tmp_path / "model").read_bytes()
 
-    def full_disk(_tensors: Any, path: Path, metadata: Any) -> None:
-        path.write_bytes(b"half")
+    write = Path.write_bytes
+
+    def full_disk(path: Path, content: bytes) -> None:
+        write(path, content[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("llmpp.model_file.save_file", full_disk)
-    with pytest.raises(InputError, match="cannot write .*No space left"):
-        small(ONE, seed=1).save(tmp_path / "model")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full_disk)
+        with pytest.raises(InputError, match="cannot write .*No space left"):
+            small(ONE, seed=1).save(tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (tmp_path / "model").read_bytes() == before

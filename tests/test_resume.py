@@ -43,7 +43,7 @@ class Keeping(Dying):
         super().__init__(n_calls)
         self.n_searches = 0
 
-    def begin_search(self) -> None:
+    def begin_search(self, n_best: int | None) -> None:
         self.n_searches += 1
 
 

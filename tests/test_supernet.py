@@ -141,6 +141,14 @@ def widen(tensors: dict[str, Any], meta: dict[str, Any]) -> None:
     meta["super"]["decoder_ffn_embed_dim"] = 128
 
 
+def mix_choices(tensors: dict[str, Any], meta: dict[str, Any]) -> None:
+    meta["choices"]["encoder"]["encoder_embed_dim"] = [32, None]
+
+
+def shrink_weight(tensors: dict[str, Any], meta: dict[str, Any]) -> None:
+    tensors["decoder.layers.0.encoder_attn.in_proj_weight"] = torch.zeros(())
+
+
 def spoil_choices(tensors: dict[str, Any], meta: dict[str, Any]) -> None:
     meta["choices"] = 3
 
@@ -157,6 +165,8 @@ def spoil_choices(tensors: dict[str, Any], meta: dict[str, Any]) -> None:
         (drop_choices, "lacks or misstates 'decoder_arbitrary_ende_attn'"),
         (widen, "the supernet's decoder_ffn is 128, but its largest choice is 64: add 128"),
         (spoil_choices, "lacks or misstates"),
+        (mix_choices, "lacks or misstates"),
+        (shrink_weight, "'decoder.layers.0.encoder_attn.in_proj_weight' is a single number"),
     ],
 )
 def test_weights_and_a_description_that_do_not_fit_are_refused(

@@ -16,9 +16,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 pytest.importorskip("tokenizers")
 
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 
-from llmpp import Architecture, InputError, SpaceError, model_file  # noqa: E402
+from llmpp import Architecture, InputError, SpaceError  # noqa: E402
 from llmpp.checkpoint import average  # noqa: E402
 from llmpp.corpus import Corpus  # noqa: E402
 from llmpp.errors import TrainingError  # noqa: E402
@@ -28,7 +28,7 @@ from llmpp.scoring_race import Race  # noqa: E402
 from llmpp.supernet import SuperTransformer  # noqa: E402
 from llmpp.supernet_predictor import SupernetPredictor  # noqa: E402
 from llmpp.train import train_architecture, train_supernet  # noqa: E402
-from llmpp.trainee import Shared, Single, largest, smallest  # noqa: E402
+from llmpp.trainee import Shared, Single  # noqa: E402
 from llmpp.training_files import TrainingFiles  # noqa: E402
 from llmpp.training_log import Progress, duration  # noqa: E402
 from llmpp.training_loop import Training  # noqa: E402
@@ -286,16 +286,17 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
 ) -> None:
     train(tmp_path / "whole", corpus)
     written: list[Path] = []
+    write = Path.write_bytes
 
-    def full(tensors: Any, path: Path, metadata: Any = None) -> None:
+    def full(path: Path, content: bytes) -> int:
         written.append(path)
         if len(written) > 4:  # best, snapshot and state of the first validation, and best of the second
-            Path(path).write_bytes(b"cut off")
+            write(path, b"cut off")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save_file(tensors, path, metadata=metadata)
+        return write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(model_file, "save_file", full)
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(InputError, match=r"cannot write .*: .*No space left"):
             train(tmp_path / "run", corpus)
     assert not list((tmp_path / "run").rglob("*.part"))
@@ -334,15 +335,16 @@ def test_only_the_last_validations_are_averaged(
 def test_the_sandwich_trains_the_largest_the_smallest_and_one_that_is_drawn() -> None:
     shared = Shared(SuperTransformer(SPACE, vocabulary=20), brief(rule="sandwich"))
     drawn = [shared.chosen(update) for update in range(1, 30)]
-    assert {tuple(architectures[1:]) for architectures in drawn} == {(largest(SPACE), smallest(SPACE))}
+    ends = (SPACE.largest_architecture, SPACE.smallest_architecture)
+    assert {tuple(architectures[1:]) for architectures in drawn} == {ends}
     assert len({architectures[0] for architectures in drawn}) > 20
     assert [shared.chosen(7), shared.chosen(3)] == [drawn[6], drawn[2]]
     uniform = Shared(shared.model, brief())
     assert [uniform.chosen(update) for update in range(1, 30)] == [[a[0]] for a in drawn]
-    assert largest(SPACE) == Architecture(
+    assert SPACE.largest_architecture == Architecture(
         32, (48,) * 2, (2,) * 2, 32, (48,) * 2, (2,) * 2, (2,) * 2, (2,) * 2
     )
-    assert smallest(SPACE) == Architecture(16, (16,), (1,), 16, (16,), (1,), (1,), (1,))
+    assert SPACE.smallest_architecture == Architecture(16, (16,), (1,), 16, (16,), (1,), (1,), (1,))
 
 
 def test_a_supernet_is_judged_by_its_largest_its_smallest_and_others() -> None:
@@ -507,7 +509,7 @@ def test_every_device_trains_scores_and_translates(
     predictor = SupernetPredictor(
         tmp_path / "net", corpus, device=device, precision=precision, race=Race(n_parents=1)
     )
-    score = predictor.predict([largest(SPACE)])[0]
+    score = predictor.predict([SPACE.largest_architecture])[0]
     assert score == pytest.approx(-result["valid_losses"]["largest"], rel=1e-3)
     trained = train(tmp_path / "one", corpus, recipe=recipe, device=device)
     assert trained["valid"]["n_sentences"] == 60

@@ -1,12 +1,13 @@
 """The verbs on trained networks, end to end: train, translate, export, and HAT's own checkpoints."""
 
-import argparse
 import errno
 import io
 import json
 import os
 import pickle
 import sys
+from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,15 +23,27 @@ from safetensors.torch import load_file  # noqa: E402
 
 from command import Command, last_line  # noqa: E402
 from llmpp import InputError  # noqa: E402
+from llmpp.errors import MissingExtraError  # noqa: E402
 from llmpp.export import export  # noqa: E402
 from llmpp.hat_checkpoint import convert_hat  # noqa: E402
 from llmpp.recipe import Recipe  # noqa: E402
 from llmpp.special_tokens import EOS  # noqa: E402
 from llmpp.supernet import SuperTransformer  # noqa: E402
+from llmpp.supernet_predictor import SupernetPredictor  # noqa: E402
 from llmpp.train import train_architecture  # noqa: E402
 from llmpp.transformer import Transformer  # noqa: E402
 from llmpp.translation import Quality, Translator  # noqa: E402
-from toy_training import BRIEF, ONE, SPACE, task_file, toy_corpus, toy_supernet  # noqa: E402
+from toy_text import prepare_toy, write_files  # noqa: E402
+from toy_training import (  # noqa: E402
+    BRIEF,
+    ONE,
+    SPACE,
+    brief,
+    prepare_short,
+    task_file,
+    toy_corpus,
+    toy_supernet,
+)
 
 #: The recipe of the other tests, as options.
 OPTIONS = [
@@ -103,7 +116,7 @@ def test_a_supernet_is_trained_scored_and_exported(
     assert llmpp_command("translate", "super").code == 2
     code, _, err = llmpp_command("export", "super", "-o", "other")
     assert code == 2
-    assert "is of schema 'llmpp.supernet/1'" in err
+    assert "model.safetensors is a supernet: name by `--architecture`" in err
     assert not (tmp_path / "other").exists()
 
 
@@ -113,12 +126,100 @@ def test_translations_of_stdin_come_out_line_by_line(
     sources = toy_corpus().sources("test")[:4]
     expected = Translator.load(trained).translate(sources)
     text = f"{sources[0]}\n\n{sources[1]}\r\n{sources[2]}\n{sources[3]}"
-    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    monkeypatch.setattr("sys.stdin", stdin(text.encode()))
     code, out, err = llmpp_command("translate", trained, "--n-threads=1")
     assert code == 0, err
     assert out == f"{expected[0]}\n\n{expected[1]}\n{expected[2]}\n{expected[3]}\n"
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    monkeypatch.setattr("sys.stdin", stdin(b""))
     assert llmpp_command("translate", trained) == (0, "", "")
+
+
+def stdin(content: bytes) -> io.TextIOWrapper:
+    """Standard input as Python opens it where the locale is C: what is not ASCII becomes surrogates."""
+    return io.TextIOWrapper(io.BytesIO(content), encoding="ascii", errors="surrogateescape")
+
+
+def test_text_is_utf_8_whatever_the_locale_is(
+    llmpp_command: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = ["old street sees cat.", "a dog likes älterer."]
+    expected = Translator.load(trained).translate(sources)
+    text = "".join(f"{line}\n" for line in expected)
+    assert "ä" in text
+    content = "".join(f"{line}\n" for line in sources).encode()
+    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbf" + content)
+    for given in ([], ["marked.txt"]):
+        printed = io.BytesIO()
+        monkeypatch.setattr("sys.stdin", stdin(content))
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding="ascii", write_through=True))
+            assert llmpp_command("translate", trained, *given).code == 0
+            found = printed.getvalue().decode("utf-8")
+        assert found == text
+
+
+def test_text_that_is_not_utf_8_is_named_by_its_line(
+    llmpp_command: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"a dog.\n\xe4lter.\n"
+    (tmp_path / "latin.txt").write_bytes(content)
+    monkeypatch.setattr("sys.stdin", stdin(content))
+    (tmp_path / "two.txt").write_text("a\nb\n")
+    for given, name in (
+        ([], "stdin"),
+        (["latin.txt"], "latin.txt"),
+        (["two.txt", "--references", "latin.txt"], "latin.txt"),
+    ):
+        code, out, err = llmpp_command("translate", trained, *given)
+        assert (code, out) == (2, "")
+        assert f"line 2 of {name} is not UTF-8" in err
+        assert "iconv" in err
+    code, _, err = llmpp_command("translate", trained, "missing.txt")
+    assert code == 2
+    assert "cannot read missing.txt" in err
+
+
+def test_only_line_feeds_end_a_line_as_in_a_corpus(
+    llmpp_command: Command, trained: Path, tmp_path: Path
+) -> None:
+    odd = [("a\rdog", "ein\rHund"), ("a\u2028cat", "eine\x85Katze"), ("old street", "ältere Straße")]
+    prepare_toy(tmp_path, valid=write_files(tmp_path, "odd", odd))
+    sources, references = (tmp_path / "corpus" / f"valid.{side}.txt" for side in ("source", "target"))
+    code, _, err = llmpp_command("translate", trained, sources, "--references", references, "-o", "out.txt")
+    assert code == 0, err
+    texts = (tmp_path / "out.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    assert texts == Translator.load(trained).translate([source for source, _ in odd])
+
+
+def test_a_report_goes_where_the_translations_do_not(
+    llmpp_command: Command, trained: Path, tmp_path: Path
+) -> None:
+    corpus = toy_corpus()
+    sources, references = corpus.path / "test.source.txt", corpus.path / "test.target.txt"
+    code, text, err = llmpp_command("translate", trained, sources)
+    assert (code, text.count("\n"), err) == (0, 30, "")
+    code, out, err = llmpp_command("translate", trained, sources, "--references", references)
+    assert (code, out) == (0, text)
+    assert "bleu" in err
+    assert "tok:13a" in err
+    code, out, err = llmpp_command("translate", trained, sources, "--references", references, "--json")
+    assert (code, err) == (0, "")
+    assert out.startswith(text)
+    assert out.count("\n") == 31
+    assert last_line(out)["bleu"] > 50
+
+
+def test_sacrebleu_is_missed_before_anything_is_computed(
+    llmpp_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sacrebleu", "sacrebleu.metrics"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match="needs the package `sacrebleu`"):
+        train_architecture(ONE, toy_corpus(), tmp_path / "run", recipe=brief(), space=SPACE)
+    assert not (tmp_path / "run").exists()
+    code, _, err = llmpp_command("translate", "missing", "--references", "missing.txt")
+    assert code == 1
+    assert "needs the package `sacrebleu`" in err
 
 
 def test_translations_of_a_file_are_compared_with_references(
@@ -214,7 +315,8 @@ def test_a_model_without_its_vocabulary_does_not_translate(trained: Path, tmp_pa
     with pytest.raises(InputError, match="was trained on 50 subwords, but the vocabulary has 80"):
         Translator.load(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no model.safetensors: has its training ended\?"):
+    words = r"holds no model.safetensors: has its training ended\? `llmpp train`, or `llmpp train-supernet`"
+    with pytest.raises(InputError, match=words):
         Translator.load(tmp_path / "empty")
 
 
@@ -244,7 +346,7 @@ def hat_checkpoint(path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> d
         "encoder_embed_choice": meta["choices"]["encoder"]["encoder_embed_dim"],
         "decoder_embed_choice": meta["choices"]["decoder"]["decoder_embed_dim"],
     }
-    args = argparse.Namespace(**choices, **meta["super"], share_all_embeddings=True)
+    args = Namespace(**choices, **meta["super"], share_all_embeddings=True)
     weights = load_file(data / "hat_golden" / "weights.safetensors")
     content = {"args": args, "model": weights, "extra_state": {"meters": AverageMeter()}}
     torch.save(content, path)
@@ -266,6 +368,30 @@ def test_a_checkpoint_of_hat_is_converted(llmpp_command: Command, data: Path, tm
     assert found.space.options == golden.space.options
     for mine, theirs in zip(found.parameters(), golden.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_a_converted_checkpoint_is_exported_and_scores(
+    llmpp_command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hat_checkpoint(tmp_path / "hat.pt", data, monkeypatch)
+    meta = convert_hat(tmp_path / "hat.pt", tmp_path / "hat.safetensors")
+    monkeypatch.chdir(tmp_path)
+    net = SuperTransformer.from_hat("hat.safetensors", json.loads(Path("hat.json").read_text())).eval()
+    net.save(Path("supernet.safetensors"))
+    (one,) = net.space.sample(1, seed=3)
+    Path("one.json").write_text(json.dumps(one.to_dict()))
+    code, _, err = llmpp_command(
+        "export", "supernet.safetensors", "--architecture", "one.json", "-o", "alone"
+    )
+    assert code == 0, err
+    source, target_in = torch.tensor([[7, 5, 30, 2]]), torch.tensor([[2, 9, 8]])
+    alone = Transformer.load(tmp_path / "alone" / "model.safetensors").eval()
+    assert torch.equal(alone(source, target_in), net(one, source, target_in))
+    corpus = prepare_short(tmp_path, meta["vocab"], (60, 10, 10))
+    sample = net.space.sample(4)
+    scores = SupernetPredictor("supernet.safetensors", corpus, device="cpu").predict(sample)
+    assert np.isfinite(scores).all()
+    assert len(set(scores)) == len(set(sample))
 
 
 class Evil:
@@ -294,7 +420,7 @@ def test_what_is_no_checkpoint_of_hat_is_refused(tmp_path: Path) -> None:
     torch.save({"model": {"encoder.embed_tokens.weight": torch.zeros(3, 2)}}, tmp_path / "bare.pt")
     for name, message in (
         ("text", "holds more than weights|is no checkpoint of torch"),
-        ("missing", "is no checkpoint of torch"),
+        ("missing", "cannot read the checkpoint .*missing.pt"),
         ("other", r"is no checkpoint of HAT: .* \(found: \['weights'\]\)"),
         ("tensor", "is no checkpoint of HAT"),
     ):
@@ -308,6 +434,88 @@ def test_what_is_no_checkpoint_of_hat_is_refused(tmp_path: Path) -> None:
         "pad": 1,
         "super": {},
     }
+
+
+def tiny(**others: Any) -> dict[Any, Any]:
+    """The least that is a checkpoint of HAT, and other tensors."""
+    return {"encoder.embed_tokens.weight": torch.zeros(3, 2), **others}
+
+
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_a_checkpoint_that_was_cut_off_or_damaged_is_refused(is_zip: bool, tmp_path: Path) -> None:
+    content = {"model": tiny(), "args": Namespace(qkv_dim=3)}
+    torch.save(content, tmp_path / "whole.pt", _use_new_zipfile_serialization=is_zip)
+    whole = (tmp_path / "whole.pt").read_bytes()
+    for length in range(0, len(whole), 97 if is_zip else 1):
+        (tmp_path / "cut.pt").write_bytes(whole[:length])
+        with pytest.raises(
+            InputError, match="cut.pt is no checkpoint of torch|cut.pt holds more than weights"
+        ):
+            convert_hat(tmp_path / "cut.pt", tmp_path / "out.safetensors")
+    draw = np.random.Generator(np.random.PCG64(0))
+    for place, byte in zip(draw.integers(0, len(whole), 200), draw.bytes(200), strict=True):
+        damaged = whole[:place] + bytes([byte]) + whole[place + 1 :]
+        (tmp_path / "damaged.pt").write_bytes(damaged)
+        with suppress(InputError):  # a number may have changed, and nothing else
+            convert_hat(tmp_path / "damaged.pt", tmp_path / "out.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (torch.zeros(3), "there is no `model` with `encoder.embed_tokens.weight`"),
+        ({"encoder.embed_tokens.weight": torch.zeros(())}, r"must be a matrix, got the shape \(\)"),
+        ({**tiny(), 3: torch.zeros(2)}, "3 in its `model` is no name"),
+        (tiny(x=[1]), "'x' in its `model` is no tensor, but of type list"),
+        (tiny(x=torch.eye(3).to_sparse()), "must be a dense tensor of real numbers, got .*torch.sparse_coo"),
+        (tiny(x=torch.empty(3, device="meta")), "'x' in its `model` must be a dense tensor .*on meta"),
+        (tiny(x=torch.ones(3, dtype=torch.complex64)), "must be a dense tensor .*torch.complex64"),
+    ],
+)
+def test_weights_that_are_none_are_refused(model: Any, words: str, tmp_path: Path) -> None:
+    torch.save({"model": model}, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match=f"odd.pt is no checkpoint of HAT: .*{words}"):
+        convert_hat(tmp_path / "odd.pt", tmp_path / "out.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.pt"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"qkv_dim": None}, "qkv_dim must be a positive integer, got None"),
+        ({"encoder_embed_choice": None}, "`encoder_embed_choice` must be a list of integers, got None"),
+        (
+            {"encoder_embed_choice": "[1,2]"},
+            r"`encoder_embed_choice` must be a list of integers, got '\[1,2\]'",
+        ),
+        ({"decoder_embed_choice": [1, "2"]}, "`decoder_embed_choice` must be an integer"),
+    ],
+)
+def test_settings_that_are_none_are_refused(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+    torch.save({"model": tiny(), "args": Namespace(**settings)}, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match=f"odd.pt has settings that cannot be used: {words}"):
+        convert_hat(tmp_path / "odd.pt", tmp_path / "out.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.pt"]
+
+
+def test_a_conversion_writes_both_files_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"model": tiny()}, tmp_path / "hat.pt")
+    for blocked in ("out.json", "out.safetensors"):
+        (tmp_path / blocked).mkdir()
+        with pytest.raises(InputError, match=f"cannot write .*{blocked}"):
+            convert_hat(tmp_path / "hat.pt", tmp_path / "out.safetensors")
+        (tmp_path / blocked).rmdir()
+        assert [path.name for path in tmp_path.iterdir()] == ["hat.pt"]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for write in ("write_text", "write_bytes"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, write, full)
+            with pytest.raises(InputError, match="cannot write .*No space left"):
+                convert_hat(tmp_path / "hat.pt", tmp_path / "out.safetensors")
+        assert [path.name for path in tmp_path.iterdir()] == ["hat.pt"]
 
 
 def test_a_supernet_is_no_transformer(tmp_path: Path) -> None:

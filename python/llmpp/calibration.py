@@ -103,9 +103,9 @@ class Calibrated:
         """Whether the predictor keeps its scores itself."""
         return keeps_scores(self.predictor)
 
-    def begin_search(self) -> None:
+    def begin_search(self, n_best: int | None) -> None:
         """Tells the predictor that a search begins, if it wants to know."""
-        begin_search(self.predictor)
+        begin_search(self.predictor, n_best)
 
     def predict(self, architectures: Sequence[Architecture]) -> Floats:
         """Scores architectures `(n,)` in the unit of the demonstrations."""

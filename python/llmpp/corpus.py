@@ -140,7 +140,7 @@ class Corpus:
         """Reads the raw sources of 'valid' or 'test', in their order.
 
         Raises:
-            InputError: If there is no such set, or it is 'train'.
+            InputError: If there is no such set, it is 'train', or its file cannot be read.
         """
         return self._sentences(name, "source")
 
@@ -148,15 +148,21 @@ class Corpus:
         """Reads the raw targets of 'valid' or 'test', in their order; BLEU is taken against them.
 
         Raises:
-            InputError: If there is no such set, or it is 'train'.
+            InputError: If there is no such set, it is 'train', or its file cannot be read.
         """
         return self._sentences(name, "target")
 
     def _sentences(self, name: str, side: str) -> list[str]:
         if name == "train" or name not in self.sets:
             raise unknown("set with raw sentences", name, [s for s in self.sets if s != "train"])
-        # Not as text: a reader of text files would break lines at a lone carriage return.
-        return (self.path / f"{name}.{side}.txt").read_bytes().decode("utf-8").split("\n")[:-1]
+        path = self.path / f"{name}.{side}.txt"
+        try:
+            # Not as text: a reader of text files would break lines at a lone carriage return.
+            return path.read_bytes().decode("utf-8").split("\n")[:-1]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"cannot read {path}: {error}. It was changed since the corpus was opened: prepare it again"
+            ) from error
 
 
 def file_entry(path: Path) -> dict[str, Any]:
@@ -208,14 +214,29 @@ def _read_record(path: Path) -> dict[str, Any]:
             f"{path / RECORD} is of schema {got!r}, not {CORPUS_SCHEMA!r}: prepare the corpus again"
         )
     try:
-        names = {TOKENIZER, *(file for name in record["sets"] for file in file_names(name))}
-        is_whole = set(record["files"]) == names and content_hash(record["files"]) == record["hash"]
-        is_whole = is_whole and set(SETS[:2]) <= set(record["sets"]) <= set(SETS)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"{path / RECORD} is not the record of a corpus: {error!r}") from error
+        is_whole = _is_whole(record)
+    except (KeyError, TypeError, InputError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path / RECORD} is not the record of a corpus: {what}") from error
     if not is_whole:
         raise InputError(f"{path / RECORD} is not the record of a whole corpus: prepare it again")
     return record
+
+
+def _is_whole(record: Mapping[str, Any]) -> bool:
+    """Whether a record has the sets that it must, and their files under its hash.
+
+    Raises:
+        InputError: If an entry is not of its kind; other errors of missing entries are left as they are.
+    """
+    integer("max_tokens", record["max_tokens"], 2, 2**20)
+    sets, files = record["sets"], record["files"]
+    for name, entry in (("sets", sets), ("files", files)):
+        if not isinstance(entry, dict):
+            raise InputError(f"`{name}` must be an object, got {entry!r:.60}")
+    names = {TOKENIZER, *(file for name in sets for file in file_names(name))}
+    has_sets = set(SETS[:2]) <= set(sets) <= set(SETS)
+    return has_sets and set(files) == names and content_hash(files) == record["hash"]
 
 
 def _read_pairs(path: Path, name: str, counts: Mapping[str, Any], vocabulary: int) -> Pairs:
@@ -224,7 +245,12 @@ def _read_pairs(path: Path, name: str, counts: Mapping[str, Any], vocabulary: in
     n_pairs = counts.get("n_pairs") if isinstance(counts, Mapping) else None
     if tokens.ndim != 1 or tokens.dtype != token_type(vocabulary) or int(tokens.max(initial=0)) >= vocabulary:
         raise _mismatch(tokens_file)
-    if not n_pairs or bounds.dtype != np.dtype("<i8") or bounds.shape != (2 * n_pairs + 1,):
+    if (
+        not isinstance(n_pairs, int)
+        or n_pairs < 1
+        or bounds.dtype != np.dtype("<i8")
+        or bounds.shape != (2 * n_pairs + 1,)
+    ):
         raise _mismatch(bounds_file)
     if bounds[0] != 0 or bounds[-1] != len(tokens) or not (np.diff(bounds) > 0).all():
         raise _mismatch(bounds_file)
@@ -233,7 +259,8 @@ def _read_pairs(path: Path, name: str, counts: Mapping[str, Any], vocabulary: in
 
 def _read_array(path: Path) -> NDArray[Any]:
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Unlike np.load, this opens no archives of arrays.
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} is not an array: {error}") from error
     return array

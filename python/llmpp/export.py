@@ -15,9 +15,10 @@ from typing import Any
 
 from llmpp.architecture import Architecture
 from llmpp.corpus import TOKENIZER
-from llmpp.errors import require
+from llmpp.errors import InputError, require
+from llmpp.model_file import read_schema
 from llmpp.new_directory import new_directory
-from llmpp.supernet import SuperTransformer
+from llmpp.supernet import SUPERNET_SCHEMA, SuperTransformer
 from llmpp.transformer import Transformer
 from llmpp.translation import MODEL, find_model
 
@@ -69,9 +70,14 @@ def export(
 
 def _model(path: Path, architecture: Architecture | None) -> Transformer:
     """Reads a Transformer, or cuts it out of a supernet."""
-    if architecture is None:
-        return Transformer.load(path)
-    return SuperTransformer.load(path).extract(architecture)
+    if architecture is not None:
+        return SuperTransformer.load(path).extract(architecture)
+    if read_schema(path) == SUPERNET_SCHEMA:
+        raise InputError(
+            f"{path} is a supernet: name by `--architecture` (in Python, `architecture`) the network to cut "
+            "out of it"
+        )
+    return Transformer.load(path)
 
 
 def _write_graphs(model: Transformer, directory: Path) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from llmpp.errors import InputError
 from llmpp.model_file import replace_tensors
-from llmpp.text import replace_text
+from llmpp.ranges import integer, positive_integer
+from llmpp.replacement import replaced
 
 #: Where fairseq keeps the choices of a supernet, and how their description calls them.
 _CHOICES = {
@@ -41,6 +42,7 @@ _SIZES = (
     "decoder_layers",
     "qkv_dim",
 )
+_EMBEDDING = "encoder.embed_tokens.weight"
 #: The number of padding in fairseq's dictionaries.
 _PAD = 1
 
@@ -68,17 +70,30 @@ def convert_hat(path: str | Path, output: str | Path) -> dict[str, Any]:
     Raises:
         InputError: If it is no such checkpoint, holds what could run, or the output cannot be written.
     """
-    output = Path(output)
-    weights, settings = _parts(_load(Path(path)), Path(path))
-    meta = _describe(weights, settings)
+    path, output = Path(path), Path(output)
     if output.suffix != ".safetensors":
         raise InputError(f"`output` must end in .safetensors, got {str(output)!r}")
-    replace_tensors(output, _unshared(weights), {})
+    weights, settings = _parts(_load(path), path)
     try:
-        replace_text(output.with_suffix(".json"), json.dumps(meta, indent=2) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write {output.with_suffix('.json')}: {error}") from error
+        meta = _describe(weights, settings)
+    except InputError as error:
+        raise InputError(f"{path} has settings that cannot be used: {error}") from error
+    _write(output, weights, meta)
     return meta
+
+
+def _write(output: Path, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Writes weights and description; after an error, there is neither."""
+    description = output.with_suffix(".json")
+    try:
+        if description.is_dir():
+            raise InputError(f"cannot write {description}: it is a directory: name another output")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(description) as begun:
+            begun.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+            replace_tensors(output, _unshared(weights), {})
+    except OSError as error:
+        raise InputError(f"cannot write {description}: {error}") from error
 
 
 def _load(path: Path) -> Any:
@@ -92,40 +107,74 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"{path} holds more than weights and is not read, since that could run code: {reason}"
+            f"{path} holds more than weights and is not read, since that could run code, or it is damaged: "
+            f"{_reason(error)}"
         ) from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is no checkpoint of torch: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read the checkpoint {path}: {error}") from error
+    except Exception as error:  # whatever torch stumbles over in a file that is damaged
+        raise InputError(
+            f"{path} is no checkpoint of torch, or was cut off ({type(error).__name__}: {_first_line(error)})"
+        ) from error
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    """What torch found in a pickle, without its advice on how to run it nevertheless."""
+    named = (line for line in str(error).splitlines() if "nsupported" in line)
+    return next(named, _first_line(error)).rpartition("error: ")[2].partition(" Please ")[0].strip()
+
+
+def _first_line(error: object) -> str:
+    return str(error).partition("\n")[0].strip()
 
 
 def _parts(content: Any, path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """Takes the weights and the settings out of a checkpoint."""
     weights = content.get("model") if isinstance(content, dict) else None
-    is_weights = isinstance(weights, dict) and all(isinstance(t, Tensor) for t in weights.values())
-    if not weights or not is_weights or "encoder.embed_tokens.weight" not in weights:
+    if not isinstance(weights, dict) or _EMBEDDING not in weights:
         found = sorted(map(str, content))[:8] if isinstance(content, dict) else type(content).__name__
         raise InputError(
-            f"{path} is no checkpoint of HAT: there is no `model` with `encoder.embed_tokens.weight` in it "
-            f"(found: {found})"
+            f"{path} is no checkpoint of HAT: there is no `model` with `{_EMBEDDING}` in it (found: {found})"
         )
+    for name, weight in weights.items():
+        if problem := _problem(name, weight):
+            raise InputError(f"{path} is no checkpoint of HAT: {name!r:.60} in its `model` {problem}")
     settings = content.get("args")
     return weights, vars(settings) if isinstance(settings, argparse.Namespace) else {}
 
 
+def _problem(name: object, weight: object) -> str | None:
+    """Says why an entry cannot be a weight."""
+    if not isinstance(name, str):
+        return "is no name"
+    if not isinstance(weight, Tensor):
+        return f"is no tensor, but of type {type(weight).__name__}"
+    if weight.layout is not torch.strided or weight.is_meta or weight.is_quantized or weight.is_complex():
+        kind = f"{weight.dtype}, {weight.layout}, on {weight.device}"
+        return f"must be a dense tensor of real numbers, got {kind}"
+    if name == _EMBEDDING and weight.ndim != 2:
+        return f"must be a matrix, got the shape {tuple(weight.shape)}"
+    return None
+
+
 def _describe(weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Any]:
-    meta: dict[str, Any] = {"vocab": len(weights["encoder.embed_tokens.weight"]), "pad": _PAD}
-    meta["super"] = {name: int(settings[name]) for name in _SIZES if name in settings}
+    meta: dict[str, Any] = {"vocab": len(weights[_EMBEDDING]), "pad": _PAD}
+    meta["super"] = {name: positive_integer(name, settings[name]) for name in _SIZES if name in settings}
     choices = {
-        side: {ours: _plain(settings[theirs]) for ours, theirs in names.items() if theirs in settings}
+        side: {
+            ours: _integers(theirs, settings[theirs]) for ours, theirs in names.items() if theirs in settings
+        }
         for side, names in _CHOICES.items()
     }
     return meta | ({"choices": choices} if any(choices.values()) else {})
 
 
-def _plain(values: Any) -> list[int]:
-    return [int(value) for value in values]
+def _integers(name: str, values: Any) -> list[int]:
+    """Checks choices: positive integers, or -1, by which HAT calls the last encoder layer alone."""
+    if not isinstance(values, (list, tuple)):
+        raise InputError(f"`{name}` must be a list of integers, got {values!r:.60}")
+    return [integer(name, value, -1, 2**32 - 1) for value in values]
 
 
 def _unshared(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -51,12 +51,11 @@ def space_of(meta: Mapping[str, Any]) -> SearchSpace:
         options = {name: tuple(meta["choices"][side][key]) for name, (side, key, _) in _CHOICES.items()}
         options["cross_span"] = tuple(1 if span == -1 else span + 1 for span in options["cross_span"])
         largest = {name: meta["super"][key] for name, (_, _, key) in _CHOICES.items() if key}
+        options = {name: tuple(sorted(values)) for name, values in options.items()}
         qkv_dim = meta["super"]["qkv_dim"]
     except (KeyError, TypeError) as error:
         raise InputError(f"the description of a HAT supernet lacks or misstates {error}") from error
-    space = SearchSpace(
-        "hat-supernet", {name: tuple(sorted(values)) for name, values in options.items()}, qkv_dim
-    )
+    space = SearchSpace("hat-supernet", options, qkv_dim)
     for name, value in largest.items():
         if space.largest[name] != value:
             raise InputError(
@@ -70,13 +69,15 @@ def renamed(tensors: Mapping[str, Tensor], qkv_dim: int) -> dict[str, Tensor]:
     """Renames HAT's tensors to those of a plain `SuperTransformer`.
 
     Raises:
-        InputError: If one is unknown, or the embeddings differ.
+        InputError: If one is unknown or a single number, or the embeddings differ.
     """
     found = {"embedding": _embedding(tensors)}
     for name, tensor in tensors.items():
         side, _, rest = name.partition(".")
         if rest in {"embed_tokens.weight", *_IDLE}:
             continue
+        if not tensor.ndim:
+            raise InputError(f"the tensor {name!r} is a single number: is this another model, or damaged?")
         index, _, inner = rest.removeprefix("layers.").partition(".")
         if inner.startswith(_CROSS):
             # HAT keeps the rows of queries, keys and values in one matrix.

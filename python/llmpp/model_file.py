@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from llmpp.errors import InputError
@@ -35,6 +35,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], schema: str, record
 def replace_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes a safetensors file; one that is there is replaced once its successor is whole.
 
+    The library's own `save_file` would let nobody else read the file, and leave another under a name of its
+    own if it is killed.
+
     Raises:
         InputError: If the file cannot be written.
     """
@@ -42,7 +45,7 @@ def replace_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as temporary:
-            save_file(whole, temporary, metadata=dict(metadata))
+            temporary.write_bytes(save(whole, metadata=dict(metadata)))
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot write {path}: {error}") from error
 
@@ -58,6 +61,22 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read the model {path}: {error}") from error
+
+
+def read_schema(path: Path) -> str | None:
+    """Reads which schema a model follows, and none of its tensors; None where it does not say.
+
+    Raises:
+        InputError: If the file is not there, or is no whole safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            record = json.loads((file.metadata() or {}).get("llmpp", "null"))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read the model {path}: {error}") from error
+    except ValueError:
+        return None
+    return record.get("schema") if isinstance(record, dict) else None
 
 
 def read_model(path: Path, schema: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -81,7 +100,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copies tensors into a model, which takes over their dtype.
 
     Raises:
-        InputError: If names or shapes differ from the model's, or a number is not finite.
+        InputError: If names or shapes differ from the model's, or a number is no float or not finite.
     """
     expected = model.state_dict()
     if differing := sorted(set(expected) ^ set(tensors)):
@@ -92,6 +111,8 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(expected[name].shape)} as its record says"
             raise InputError(f"{path}: {name!r} has the shape {shapes}: write it again")
+        if not tensor.is_floating_point():
+            raise InputError(f"{path}: {name!r} holds {tensor.dtype}, and no floats: write it again")
         if not tensor.isfinite().all():
             raise InputError(f"{path}: {name!r} holds numbers that are not finite: use an earlier checkpoint")
     if tensors:

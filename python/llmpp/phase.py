@@ -48,11 +48,16 @@ def in_core(predictor: Predictor | None) -> tuple[_core.Mlp, Encoding] | None:
     return (predictor.mlp, predictor.encoding) if isinstance(predictor, MlpPredictor) else None
 
 
-def begin_search(predictor: Predictor) -> None:
-    """Tells a predictor that a search begins, if it wants to know: by its method `begin_search`."""
+def begin_search(predictor: Predictor, n_best: int | None) -> None:
+    """Tells a predictor that a search begins, if it wants to know: by its method `begin_search`.
+
+    Args:
+        predictor: The predictor.
+        n_best: How many of the best scores must be right; None for all.
+    """
     begin = getattr(predictor, "begin_search", None)
     if callable(begin):
-        begin()
+        begin(n_best)
 
 
 def keeps_scores(predictor: Predictor) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmpp.evolution import EvolutionSettings, Run
 from llmpp.exact import ExactRun, ExactSettings
-from llmpp.phase import Phase, identity_of, name_of
+from llmpp.phase import Phase, begin_search, identity_of, name_of
 from llmpp.predictor import Predictor
 from llmpp.progress import search_bar
 from llmpp.record import Record
@@ -75,6 +75,9 @@ class SearchPlan:
         Raises:
             PredictorError: If a predictor fails.
         """
+        n_best = None if self.strategy == "exact" else self.evolution.n_parents
+        for phase in self.phases:
+            begin_search(phase.predictor, n_best)
         way = self._way(Record(self.task, self.phases, self.directory), latency)
         with search_bar(way.n_iterations, enabled=self.progress) as advance:
             return way.search([*self.callbacks, advance], list(self.notes))

@@ -28,7 +28,7 @@ class Predictor(Protocol):
     where it is missing) if not; `notes`, what a user should know; `usage`, whose `to_dict` says what it has
     spent; `identity`, what scores depend on beside the architecture: a search is not resumed with another;
     `space`, the architectures that it can score; `keeps_scores`, true if asking it again costs nothing;
-    `begin_search`, called when a search begins.
+    `begin_search`, called when a search begins, with how many of the best scores must be right (None: all).
     """
 
     def predict(self, architectures: list[Architecture], /) -> ArrayLike:

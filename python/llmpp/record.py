@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp.errors import PredictorError
-from llmpp.phase import Phase, ask, begin_search, in_core, keeps_scores, name_of
+from llmpp.phase import Phase, ask, in_core, keeps_scores, name_of
 from llmpp.predictor import Predictor
 from llmpp.result import Iteration, Scored, SearchResult, best_candidates
 from llmpp.run import RunDirectory
@@ -16,7 +16,7 @@ from llmpp.task import Task
 
 
 class Record:
-    """The history of one search, and what becomes of it; its predictors are told that it begins.
+    """The history of one search, and what becomes of it.
 
     Attributes:
         history: One entry per iteration.
@@ -30,8 +30,6 @@ class Record:
         self.history: list[Iteration] = []
         is_asked = any(in_core(phase.predictor) is None for phase in phases)
         self.known = directory.known_scores() if directory and is_asked else {}
-        for phase in phases:
-            begin_search(phase.predictor)
 
     def add(self, iteration: Iteration) -> None:
         """Adds an iteration to the history; what earlier starts took for it counts, too."""

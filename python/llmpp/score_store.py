@@ -39,8 +39,9 @@ class Score:
 
     Attributes:
         score: The score; higher is better.
-        is_exact: Whether it is of the whole set; if not, it is the estimate of a race that was lost.
-        losses: The loss of each sentence in nats `(n_sentences,)`, float32, where it was computed.
+        is_exact: Whether it is of the whole set, not of a part on which a race was lost.
+        losses: The loss of each sentence in nats `(n_sentences,)`, float32, NaN where it was not computed;
+            None of a score that is not made of losses.
         seconds: What it took.
     """
 
@@ -69,9 +70,9 @@ class Setting:
         content = {"checkpoint": self.checkpoint, "corpus": self.corpus, **self.rest}
         return json.dumps(content, sort_keys=True)
 
-    def key(self, architecture: Architecture, context: str = "") -> str:
-        """A digest of all that a score depends on; `context` is that of a race, for an estimate."""
-        content = [self.to_json(), architecture.to_dict(), context]
+    def key(self, architecture: Architecture) -> str:
+        """A digest of all that a score depends on."""
+        content = [self.to_json(), architecture.to_dict()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -114,14 +115,16 @@ class ScoreStore:
         return found
 
     def put(self, setting: Setting, scored: Sequence[tuple[str, Architecture, Score]]) -> None:
-        """Keeps scores, on disk before this returns; those that are there already stay.
+        """Keeps scores, on disk before this returns; one of the whole set stays, others are replaced.
 
         Raises:
             InputError: If the file cannot be written.
         """
         sql = (
-            "INSERT OR IGNORE INTO scores (key, setting, architecture, score, is_exact, losses, seconds) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO scores (key, setting, architecture, score, is_exact, losses, seconds) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET score = excluded.score, "
+            "is_exact = excluded.is_exact, losses = excluded.losses, seconds = excluded.seconds "
+            "WHERE NOT is_exact"
         )
         rows = [
             (

@@ -67,17 +67,11 @@ class Finish:
     Attributes:
         losses: The loss of each candidate in nats per target token `(n,)`: exact if it stayed to the end,
             else an estimate, which is above those of the wanted.
-        least: A lower bound of each loss `(n,)`, at the confidence of the race; the loss itself if exact.
         is_exact: Who stayed to the end `(n,)`.
-        by_sentence: Losses of each sentence in nats `(n, n_sentences)`, NaN where not computed.
-        n_tokens: Target tokens scored, over all candidates.
     """
 
     losses: Floats
-    least: Floats
     is_exact: NDArray[np.bool_]
-    by_sentence: Floats
-    n_tokens: int
 
 
 def run_race(
@@ -100,17 +94,15 @@ def run_race(
     z = NormalDist().inv_cdf(race.confidence)
     losses = np.full((n_candidates, len(n_tokens)), np.nan)
     alive, seen = np.arange(n_candidates), np.empty(0, np.int64)
-    n_scored = 0.0
     for number, block in enumerate(blocks):
         losses[np.ix_(alive, block)] = evaluate(alive, number)
         seen = np.concatenate([seen, block])
-        n_scored += len(alive) * float(n_tokens[block].sum())
-        if len(seen) < len(n_tokens) and len(alive) > race.n_parents:
+        if 2 <= len(seen) < len(n_tokens) and len(alive) > race.n_parents:
             sums = losses[np.ix_(alive, seen)]
             last = np.argsort(sums.sum(axis=1), kind="stable")[race.n_parents - 1]
             difference, error = _difference(sums - sums[last], n_tokens, seen)
             alive = alive[difference - z * error <= 0]
-    return _finish(losses, n_tokens, race, z, int(n_scored))
+    return _finish(losses, n_tokens, race)
 
 
 def _difference(sums: Floats, n_tokens: Floats, seen: NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -119,7 +111,7 @@ def _difference(sums: Floats, n_tokens: Floats, seen: NDArray[np.int64]) -> tupl
     Args:
         sums: Differences on each sentence seen, in nats `(n, n_seen)`.
         n_tokens: Target tokens of all sentences.
-        seen: Which sentences were seen.
+        seen: Which sentences were seen, at least two.
 
     Returns:
         Differences in nats per target token `(n,)`, and their standard errors `(n,)`: those of a ratio, with
@@ -127,25 +119,21 @@ def _difference(sums: Floats, n_tokens: Floats, seen: NDArray[np.int64]) -> tupl
     """
     tokens = n_tokens[seen]
     difference = sums.sum(axis=1) / tokens.sum()
-    if len(seen) < 2:
-        return difference, np.full(len(sums), np.inf)
     rest = sums - difference[:, None] * tokens
     variance = np.square(rest).sum(axis=1) / (len(seen) - 1)
     share_unseen = 1 - len(seen) / len(n_tokens)
     return difference, np.sqrt(len(seen) * variance * share_unseen) / tokens.sum()
 
 
-def _finish(losses: Floats, n_tokens: Floats, race: Race, z: float, n_scored: int) -> Finish:
+def _finish(losses: Floats, n_tokens: Floats, race: Race) -> Finish:
     """Gives those that dropped out an estimate: the wanted's mean, and how they differ from it where seen."""
     is_exact: NDArray[np.bool_] = np.isfinite(losses.sum(axis=1))
     found = np.where(is_exact, losses.sum(axis=1) / n_tokens.sum(), np.nan)
-    least = found.copy()
     exact = np.flatnonzero(is_exact)
     wanted = exact[np.argsort(found[exact], kind="stable")][: race.n_parents]
     mean_row, mean, last = losses[wanted].mean(axis=0), float(found[wanted].mean()), float(found[wanted[-1]])
     for candidate in np.flatnonzero(~is_exact):
         seen = np.flatnonzero(np.isfinite(losses[candidate]))
-        (difference,), (error,) = _difference((losses[candidate] - mean_row)[None, seen], n_tokens, seen)
+        difference = (losses[candidate] - mean_row)[seen].sum() / n_tokens[seen].sum()
         found[candidate] = max(mean + difference, last + abs(last) * _MARGIN)
-        least[candidate] = min(mean + difference - z * error, found[candidate])
-    return Finish(found, least, is_exact, losses, n_scored)
+    return Finish(found, is_exact)

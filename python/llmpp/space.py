@@ -1,6 +1,6 @@
 """Search spaces as data: which values each hyperparameter of a Transformer may take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -107,6 +107,24 @@ class SearchSpace:
     def largest(self) -> dict[str, int]:
         """The largest option of each hyperparameter, which features are divided by."""
         return {name: max(options) for name, options in self.options.items()}
+
+    @property
+    def largest_architecture(self) -> Architecture:
+        """The deepest architecture, with the largest option everywhere; it holds all others' weights."""
+        return self._alike(max)
+
+    @property
+    def smallest_architecture(self) -> Architecture:
+        """The shallowest architecture, with the smallest option everywhere."""
+        return self._alike(min)
+
+    def _alike(self, choose: Callable[[Sequence[int]], int]) -> Architecture:
+        """Chooses each hyperparameter by one rule, in all layers alike."""
+        chosen = {name: choose(options) for name, options in self.options.items()}
+        depths = [1 if depth is None else chosen[depth] for depth in HYPERPARAMETERS.values()]
+        return Architecture.from_values(
+            [[chosen[name]] * depth for name, depth in zip(HYPERPARAMETERS, depths, strict=True)]
+        )
 
     def holds(self, other: "SearchSpace") -> bool:
         """Whether each architecture of another space is one of this, with queries and keys as wide."""

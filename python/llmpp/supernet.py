@@ -61,7 +61,7 @@ class SuperTransformer(Blocks):
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
     ) -> None:
-        largest = _largest(space)
+        largest = space.largest_architecture
         sizes = Sizes(
             vocabulary=vocabulary,
             qkv_dim=space.qkv_dim,
@@ -181,22 +181,6 @@ class SuperTransformer(Blocks):
             raise InputError(f"{path} contradicts itself: the sizes {derived} are not those of its space")
         fill(net, tensors, path)
         return net
-
-
-def _largest(space: SearchSpace) -> Architecture:
-    """The architecture whose parameters hold those of all others."""
-    most = space.largest
-    encoder, decoder = most["encoder_layers"], most["decoder_layers"]
-    return Architecture(
-        most["encoder_dim"],
-        (most["encoder_ffn"],) * encoder,
-        (most["encoder_heads"],) * encoder,
-        most["decoder_dim"],
-        (most["decoder_ffn"],) * decoder,
-        (most["decoder_heads"],) * decoder,
-        (most["cross_heads"],) * decoder,
-        (most["cross_span"],) * decoder,
-    )
 
 
 def _check_heads(space: SearchSpace) -> None:

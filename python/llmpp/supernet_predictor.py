@@ -6,23 +6,25 @@ token, on the whole validation set. Or BLEU, which costs far more.
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from llmpp.architecture import Architecture
 from llmpp.corpus import TOKENIZER, Corpus, file_entry
 from llmpp.cpu_threads import threads
 from llmpp.device import autocast, find_device, precision_notes
-from llmpp.errors import InputError, unknown
+from llmpp.errors import InputError, PredictorError, unknown
+from llmpp.raced_scorer import RacedScorer
 from llmpp.recipe import NAMES, Precision
 from llmpp.score_store import Score, ScoreStore, Setting
-from llmpp.scoring_race import Finish, Race, run_race
+from llmpp.scoring_race import Race
+from llmpp.scoring_usage import ScoringUsage
 from llmpp.smoothed_loss import SMOOTHING
 from llmpp.space import Encoding, Floats
 from llmpp.supernet import SuperTransformer
@@ -42,33 +44,16 @@ class Beams(TypedDict):
     length_penalty: float
 
 
+#: Raised when the same weights and text come to give other scores, so that kept ones are not mixed with them.
+_SCORING = 1
 #: For BLEU, as HAT's.
 _BEAMS: Beams = {"n_beams": 4, "length_penalty": 0.6}
 
 
-@dataclass
-class ScoringUsage:
-    """What scoring has cost so far.
-
-    Attributes:
-        n_evaluations: Architectures scored anew.
-        n_cached: Architectures whose score was kept from before.
-        seconds_cached: What those had taken, so that searches can be compared whatever was kept.
-        n_dropped: Of the evaluations, those that ended early in a race.
-        n_target_tokens: Target tokens scored.
-        seconds: Time spent now.
-    """
-
-    n_evaluations: int = 0
-    n_cached: int = 0
-    seconds_cached: float = 0.0
-    n_dropped: int = 0
-    n_target_tokens: int = 0
-    seconds: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields, ready for JSON."""
-        return asdict(self)
+_RACE_NOTE = (
+    "supernet: in a race, scores of all but the best candidates are estimates from a part of the text, also "
+    "where they are shown as part of the front"
+)
 
 
 class SupernetPredictor:
@@ -81,7 +66,8 @@ class SupernetPredictor:
         subset: The set to score on.
         race: How to race; None to score every architecture on the whole set. Rivals are all that was scored
             since `begin_search`: what cannot be among their best `n_parents` gets an estimate, which is below
-            the scores of these.
+            the scores of these. A search says itself how many parents it wants, and does not race if it is
+            exact.
         cache: The file that scores are kept in; one in the user's cache directory by default.
         device: 'cpu', 'cuda', 'cuda:1', or 'auto' for a GPU where there is one.
         precision: 'fp32', or 'bf16' for products of matrices in bfloat16.
@@ -132,19 +118,40 @@ class SupernetPredictor:
         self.net = SuperTransformer.load(self.path).to(self.device).eval()
         self.space = self.net.space
         _check_match(self.path, self.net, self.corpus)
-        self.notes = precision_notes(self.device, precision)
+        self.notes = precision_notes(self.device, precision) + ((_RACE_NOTE,) if race else ())
         self.set = ScoringSet.of(self.corpus.pairs[subset], self.device)
         self.store = ScoreStore(None if cache is None else Path(cache))
-        how: dict[str, Any] = {"set": subset, "metric": metric, "precision": precision}
-        how |= {"smoothing": SMOOTHING} if metric == "loss" else dict(_BEAMS)
-        self.setting = Setting(file_entry(self.path)["sha256"], self.corpus.hash, how)
+        self.setting = Setting(file_entry(self.path)["sha256"], self.corpus.hash, self._how())
         self.identity = json.dumps([self.setting.to_json(), race and asdict(race)])
         self.usage = ScoringUsage()
-        self._leaders: dict[Architecture, NDArray[np.float32]] = {}
+        self._racer = self._new_racer(race)
 
-    def begin_search(self) -> None:
-        """Forgets who was best: in a race, the best of a search with other bounds are no rivals."""
-        self._leaders = {}
+    def _how(self) -> dict[str, Any]:
+        """What scores depend on beside checkpoint, corpus and architecture."""
+        how: dict[str, Any] = {"scoring": _SCORING, "set": self.subset, "metric": self.metric}
+        how |= {"precision": self.precision}
+        if self.precision != "fp32":  # what bfloat16 rounds away differs more between devices
+            how |= {"device": self.device.type}
+        if self.metric == "bleu":
+            return {**how, **_BEAMS, "sacrebleu": version("sacrebleu")}
+        return {**how, "smoothing": SMOOTHING}
+
+    def begin_search(self, n_best: int | None) -> None:
+        """Makes ready for a search: in a race, the best of another search are no rivals.
+
+        Args:
+            n_best: How many of the best scores must be right; None for all.
+        """
+        race = None if self.race is None or n_best is None else replace(self.race, n_parents=n_best)
+        self._racer = self._new_racer(race)
+
+    def _new_racer(self, race: Race | None) -> RacedScorer | None:
+        if race is None:
+            return None
+        # Sums of a sentence's losses differ in the last bits with the batch that it is in.
+        rest = {**self.setting.rest, "blocks": [race.n_blocks, race.seed]}
+        setting = replace(self.setting, rest=rest)
+        return RacedScorer(race, self.set, self._losses, self.store, setting, self.usage)
 
     def predict(self, architectures: Sequence[Architecture]) -> Floats:
         """Scores architectures, `(n,)`, float64: minus nats per target token, or BLEU; higher is better.
@@ -152,12 +159,13 @@ class SupernetPredictor:
         Raises:
             SpaceError: If an architecture lies outside the supernet's space.
             InputError: If scores cannot be written to the store.
+            PredictorError: If a loss is not finite.
         """
         start = time.perf_counter()
         self.space.genomes(architectures)
         distinct = sorted(set(architectures), key=_order)
         with threads(self.n_threads), torch.inference_mode(), autocast(self.device, self.precision):
-            scores = self._raced(distinct, self.race) if self.race else self._exact(distinct)
+            scores = self._racer.predict(distinct) if self._racer else self._exact(distinct)
         self.usage.seconds += time.perf_counter() - start
         return np.array([scores[architecture] for architecture in architectures], np.float64)
 
@@ -166,7 +174,7 @@ class SupernetPredictor:
         keys = {self.setting.key(architecture): architecture for architecture in architectures}
         kept = self.store.get(keys)
         scores = {keys[key]: score.score for key, score in kept.items()}
-        self._count_kept(kept.values())
+        self.usage.count_kept(kept.values())
         left = [key for key in keys if key not in kept]
         size = _GROUP if self.metric == "loss" else 1
         for first in range(0, len(left), size):
@@ -180,13 +188,13 @@ class SupernetPredictor:
             )
             scores |= {keys[key]: score.score for key, score in zip(group, found, strict=True)}
             self.usage.n_evaluations += len(group)
-            self.usage.n_target_tokens += len(group) * int(self.set.n_tokens.sum())
         return scores
 
     def _evaluate(self, architectures: list[Architecture]) -> list[Score]:
         if self.metric == "bleu":
             return [Score(self._bleu(architecture)) for architecture in architectures]
         losses = self._losses(architectures, self.set.batches)
+        self.usage.n_target_tokens += len(architectures) * int(self.set.n_tokens.sum())
         means = losses.sum(axis=1) / float(self.set.n_tokens.sum())
         return [
             Score(-float(mean), losses=row.astype(np.float32))
@@ -207,78 +215,13 @@ class SupernetPredictor:
             networks = [self.net.network(a) for a in architectures[first : first + size]]
             sums = sentence_losses(networks, batches, len(self.set.n_tokens))
             found.append(sums.cpu().numpy())
-        return np.concatenate(found)
-
-    def _raced(self, architectures: list[Architecture], race: Race) -> dict[Architecture, float]:
-        """Races architectures against each other; those whose losses are in the store cost nothing."""
-        exact = [self.setting.key(architecture) for architecture in architectures]
-        leaders = [self.setting.key(architecture) for architecture in self._leaders]
-        context = json.dumps([asdict(race), sorted(leaders), exact])
-        estimated = [self.setting.key(architecture, context) for architecture in architectures]
-        kept = self.store.get([*exact, *estimated])
-        found = [kept.get(a, kept.get(b)) for a, b in zip(exact, estimated, strict=True)]
-        if all(found):
-            self._count_kept(score for score in found if score)
-            pairs = {a: s for a, s in zip(architectures, found, strict=True) if s}
-            self._lead({a: s.losses for a, s in pairs.items() if s.losses is not None}, race)
-            return {a: s.score for a, s in pairs.items()}
-        start = time.perf_counter()
-        known = {a: kept[key].losses for a, key in zip(architectures, exact, strict=True) if key in kept}
-        losses = {a: rows for a, rows in known.items() if rows is not None} | self._leaders
-        rivals = [architecture for architecture in self._leaders if architecture not in set(architectures)]
-        everyone = [*architectures, *rivals]
-        finish = self._run(everyone, {i: losses[a] for i, a in enumerate(everyone) if a in losses}, race)
-        n_new = len(architectures) - len(known)
-        seconds = (time.perf_counter() - start) / max(n_new, 1)
-        scored = [
-            (
-                exact[i] if finish.is_exact[i] else estimated[i],
-                architecture,
-                _score(finish, i, seconds),
+        losses = np.concatenate(found)
+        if not (is_finite := np.isfinite(losses).all(axis=1)).all():
+            raise PredictorError(
+                f"the supernet {self.path} has a loss that is not finite, for "
+                f"{architectures[int(is_finite.argmin())]}: train it again, with a smaller `peak_rate`"
             )
-            for i, architecture in enumerate(architectures)
-        ]
-        self.store.put(self.setting, scored)
-        self._count_kept(kept[key] for key in exact if key in kept)
-        self.usage.n_evaluations += n_new
-        self.usage.n_dropped += int((~finish.is_exact[: len(architectures)]).sum())
-        rows = {a: score.losses for _, a, score in scored if score.losses is not None}
-        self._lead(rows, race)
-        return {architecture: score.score for _, architecture, score in scored}
-
-    def _count_kept(self, kept: Iterable[Score]) -> None:
-        for score in kept:
-            self.usage.n_cached += 1
-            self.usage.seconds_cached += score.seconds
-
-    def _lead(self, losses: Mapping[Architecture, NDArray[np.float32]], race: Race) -> None:
-        """Keeps the best of those scored in full."""
-        together = self._leaders | dict(losses)
-        best = sorted(together, key=lambda a: (float(together[a].sum(dtype=np.float64)), _order(a)))
-        self._leaders = {architecture: together[architecture] for architecture in best[: race.n_parents]}
-
-    def _run(
-        self, architectures: list[Architecture], known: dict[int, NDArray[np.float32]], race: Race
-    ) -> Finish:
-        """Runs a race, in which the losses of some are known."""
-        blocks = race.blocks(len(self.set.n_tokens))
-        batches = [self.set.batches_of(block) for block in blocks]
-        n_tokens = self.set.n_tokens.cpu().numpy()
-
-        def evaluate(alive: NDArray[np.int64], number: int) -> Floats:
-            block = blocks[number]
-            new = [i for i in alive.tolist() if i not in known]
-            rows = dict(zip(new, self._losses([architectures[i] for i in new], batches[number]), strict=True))
-            self.usage.n_target_tokens += len(new) * int(n_tokens[block].sum())
-            return np.array([rows[i][block] if i in rows else known[i][block] for i in alive.tolist()])
-
-        return run_race(evaluate, len(architectures), blocks, n_tokens, race)
-
-
-def _score(finish: Finish, number: int, seconds: float) -> Score:
-    is_exact = bool(finish.is_exact[number])
-    losses = finish.by_sentence[number].astype(np.float32) if is_exact else None
-    return Score(-float(finish.losses[number]), is_exact, losses, seconds)
+        return losses
 
 
 def _order(architecture: Architecture) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ from llmpp.architecture import Architecture
 from llmpp.corpus import Corpus
 from llmpp.cpu_threads import threads
 from llmpp.device import find_device, precision_notes
+from llmpp.errors import require
 from llmpp.machine import describe_machine
 from llmpp.mixture import Mixture
 from llmpp.provenance import origin
@@ -66,8 +67,11 @@ def train_architecture(
         InputError: If a setting cannot be used, the directory holds something else, or a file cannot be
             written; what was written before is whole.
         SpaceError: If the architecture lies outside the space.
+        MissingExtraError: If sacrebleu is not installed.
         TrainingError: If the loss is no longer finite.
     """
+    # Otherwise it would be missed when all is trained.
+    require("sacrebleu.metrics", "train")
     own: dict[str, Any] = {"qkv_dim": qkv_dim}
     if space is not None:
         space.genomes([architecture])

@@ -12,7 +12,6 @@ from llmpp.architecture import Architecture
 from llmpp.blocks import Blocks
 from llmpp.network import Network
 from llmpp.recipe import Recipe
-from llmpp.space import HYPERPARAMETERS, SearchSpace
 from llmpp.supernet import SuperTransformer
 from llmpp.transformer import Transformer
 
@@ -99,13 +98,19 @@ class Shared:
         space, n = self.model.space, self.recipe.n_judged
         drawn = space.sample(n, seed=_seed(self.recipe.seed, _JUDGED, 0)) if n else []
         named = {f"drawn {number}": architecture for number, architecture in enumerate(drawn, 1)}
-        return {"largest": largest(space), "smallest": smallest(space), **named}
+        return {
+            "largest": space.largest_architecture,
+            "smallest": space.smallest_architecture,
+            **named,
+        }
 
     def chosen(self, update: int) -> list[Architecture]:
         """Draws one architecture; under the sandwich rule, the largest and the smallest go with it."""
         space = self.model.space
         drawn = space.sample(1, seed=_seed(self.recipe.seed, _DRAWN, update))
-        return drawn if self.recipe.rule == "uniform" else [*drawn, largest(space), smallest(space)]
+        if self.recipe.rule == "uniform":
+            return drawn
+        return [*drawn, space.largest_architecture, space.smallest_architecture]
 
     def network(self, architecture: Architecture) -> Network:
         """Cuts the slices of an architecture."""
@@ -124,23 +129,6 @@ class Shared:
             "mixture": model.mixture.to_dict(),
             "sizes": model.sizes.to_dict(),
         }
-
-
-def largest(space: SearchSpace) -> Architecture:
-    """Returns the architecture of a space's largest options."""
-    return _extreme({name: max(options) for name, options in space.options.items()})
-
-
-def smallest(space: SearchSpace) -> Architecture:
-    """Returns the architecture of a space's smallest options."""
-    return _extreme({name: min(options) for name, options in space.options.items()})
-
-
-def _extreme(options: Mapping[str, int]) -> Architecture:
-    depths = [1 if depth is None else options[depth] for depth in HYPERPARAMETERS.values()]
-    return Architecture.from_values(
-        [[options[name]] * n for name, n in zip(HYPERPARAMETERS, depths, strict=True)]
-    )
 
 
 def _seed(seed: int, stream: int, number: int) -> int:

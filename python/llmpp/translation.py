@@ -160,7 +160,8 @@ def find_model(path: str | Path) -> Path:
     if path.is_dir():
         if not (path / MODEL).is_file():
             raise InputError(
-                f"{path} holds no {MODEL}: has its training ended? `llmpp train` goes on with it"
+                f"{path} holds no {MODEL}: has its training ended? `llmpp train`, or `llmpp train-supernet` "
+                "where it was begun by that, goes on with it"
             )
         return path / MODEL
     if not path.is_file():

@@ -51,8 +51,10 @@ def command_line() -> str:
     return hide_secrets(shlex.join(["llmpp", *sys.argv[1:]]))
 
 
-def print_report(report: Mapping[str, Any], output: Path | None = None, *, as_json: bool) -> None:
-    """Prints named values that there are, and the file that was written."""
+def print_report(
+    report: Mapping[str, Any], output: Path | None = None, *, as_json: bool, console: Console = out
+) -> None:
+    """Prints named values that there are, and the file that was written; JSON always to stdout."""
     if as_json:
         print_json({**report, "output": str(output)} if output else report)
         return
@@ -61,9 +63,9 @@ def print_report(report: Mapping[str, Any], output: Path | None = None, *, as_js
         if value is None:
             continue
         text = f"{value:.4f}" if isinstance(value, float) else plain(str(value))
-        out.print(f"{name:>{width}} {text}", soft_wrap=True)
+        console.print(f"{name:>{width}} {text}", soft_wrap=True)
     if output:
-        out.print(f"written: {plain(str(output))}", soft_wrap=True)
+        console.print(f"written: {plain(str(output))}", soft_wrap=True)
 
 
 class ProgressLine:

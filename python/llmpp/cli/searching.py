@@ -16,7 +16,6 @@ from llmpp.cli.console import DONE, INFEASIBLE, INTERRUPTED, out, plain, print_j
 from llmpp.cli.options import Json, NoSeed, Seed, TaskName
 from llmpp.cli.supernets import open_supernets
 from llmpp.errors import InputError, require
-from llmpp.evolution import EvolutionSettings
 from llmpp.frontier import Frontier
 from llmpp.predictor import load_latency
 from llmpp.result import MEASURES, Candidate, SearchResult
@@ -127,9 +126,8 @@ def search(
         raise InputError(
             "--race is for supernets: it needs --corpus, and a supernet as --initial or --baseline"
         )
-    parents = (n_parents or EvolutionSettings.n_parents) if race else None
     starts_on, ends_on = open_supernets(
-        initial, baseline, corpus=corpus, n_parents=parents, device=device, n_threads=n_threads
+        initial, baseline, corpus=corpus, is_raced=race, device=device, n_threads=n_threads
     )
     result = hsnas.search(
         task,

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def open_supernets(
-    *named: str | None, corpus: Path | None, n_parents: int | None, device: str, n_threads: int
+    *named: str | None, corpus: Path | None, is_raced: bool, device: str, n_threads: int
 ) -> list["str | SupernetPredictor | None"]:
     """Opens the supernets among predictors: those that are directories. The others are left as they are.
 
     Args:
         named: The predictors, as they were given.
         corpus: What supernets score on.
-        n_parents: How many a race is for; None to score all candidates on the whole set.
+        is_raced: Whether supernets race.
         device: Where supernets are computed.
         n_threads: Threads of the CPU.
 
@@ -35,7 +35,7 @@ def open_supernets(
     from llmpp.scoring_race import Race
     from llmpp.supernet_predictor import SupernetPredictor
 
-    race = None if n_parents is None else Race(n_parents=n_parents)
+    race = Race() if is_raced else None
     return [
         SupernetPredictor(name, str(corpus), race=race, device=device, n_threads=n_threads)
         if name in supernets

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from llmpp.cli.console import out, plain, print_json, print_report
+from llmpp.cli.console import log, out, plain, print_json, print_report
 from llmpp.cli.options import Json, NoSeed
 from llmpp.cli.training import read_one
 from llmpp.errors import InputError, require
-from llmpp.text import read_text, replace_text
+from llmpp.text import decode_lines, replace_text
 
 
 def translate(
@@ -23,7 +23,11 @@ def translate(
         Path | None, typer.Argument(help="Text, a sentence per line; stdin by default.", show_default=False)
     ] = None,
     references: Annotated[
-        Path | None, typer.Option(help="Their translations, a sentence per line, to print BLEU and chrF.")
+        Path | None,
+        typer.Option(
+            help="Their translations, a sentence per line, to print BLEU and chrF: "
+            "on stderr where stdout has the translations."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write; stdout by default.")
@@ -44,13 +48,15 @@ def translate(
 ) -> None:
     """Translate text with a trained architecture."""
     require("torch", "train")
+    if references is not None:
+        require("sacrebleu.metrics", "train")
     from llmpp.cpu_threads import threads
     from llmpp.device import find_device
     from llmpp.translation import Quality, Translator
 
     translator = Translator.load(model, find_device(device))
-    lines = _lines(sys.stdin.read() if sentences is None else read_text(sentences, "the sentences"))
-    expected = None if references is None else _lines(read_text(references, "the references"))
+    lines = _read(sentences)
+    expected = None if references is None else _read(references)
     if expected is not None and len(expected) != len(lines):
         raise InputError(f"there are {len(lines)} sentences, but {references} has {len(expected)} lines")
     start = time.perf_counter()
@@ -63,17 +69,24 @@ def translate(
         report |= Quality.of(texts, expected).to_dict()
     _write("".join(f"{text}\n" for text in texts), output)
     if as_json or expected is not None or output:
-        print_report(report, output, as_json=as_json)
+        print_report(report, output, as_json=as_json, console=out if output else log)
 
 
-def _lines(text: str) -> list[str]:
-    """Only line feeds end a line: other separators of Unicode may stand within a sentence."""
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+def _read(path: Path | None) -> list[str]:
+    """Reads sentences out of a file, or of stdin: as bytes, which nothing has decoded in its own way."""
+    try:
+        content = sys.stdin.buffer.read() if path is None else path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path or 'stdin'}: {error}") from error
+    return decode_lines(content, str(path or "stdin"))
 
 
 def _write(text: str, output: Path | None) -> None:
+    """Writes UTF-8, on a stdout of another encoding, too."""
     if output is None:
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8"))
+        sys.stdout.buffer.flush()
         return
     try:
         replace_text(output, text)
@@ -130,8 +143,9 @@ def convert_hat(
         print_json({**meta, "output": str(output)})
         return
     if "choices" not in meta:
+        description = plain(str(output.with_suffix(".json")))
         out.print(
-            f"note: the checkpoint does not tell its choices: add them to {output.with_suffix('.json')}"
+            f"note: the checkpoint does not tell its choices: add them to {description}", soft_wrap=True
         )
     out.print(f"vocabulary: {meta['vocab']}")
     out.print(f"written: {plain(str(output))}", soft_wrap=True)
