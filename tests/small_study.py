@@ -1,16 +1,16 @@
 """A study of toy text that takes seconds: its file, and a run of it in this process."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from llmpp.study.description import Study
-from llmpp.study.dispatcher import Answer, dispatch
+from llmpp.study.dispatcher import Ending, dispatch
 from llmpp.study.expansion import expand
 from llmpp.study.job import Job
 from llmpp.study.job_queue import JobQueue, State
-from llmpp.study.local_workers import answer_of
+from llmpp.study.local_workers import ending_of
 from llmpp.study.place import Place
 from llmpp.study.worker import perform, question_of
 from toy_text import toy_files
@@ -56,28 +56,33 @@ class InThisProcess:
     """Does jobs as soon as they are begun."""
 
     def __init__(self, place: Place) -> None:
-        self.place, self.answers = place, list[Answer]()
+        self.place, self.endings = place, list[Ending]()
 
     @property
     def n_idle(self) -> int:
-        return 1 - len(self.answers)
+        return 1 - len(self.endings)
 
     def start(self, job: Job) -> None:
-        self.answers.append(answer_of(job, perform(question_of(job, self.place))))
+        self.endings.append(ending_of(job, perform(question_of(job, self.place))))
 
-    def wait(self, seconds: float) -> list[Answer]:
-        answers, self.answers = self.answers, []
-        return answers
+    def wait(self, seconds: float) -> list[Ending]:
+        endings, self.endings = self.endings, []
+        return endings
 
     def stop(self) -> None:
         pass
 
 
-def run_here(file: Path, directory: Path) -> dict[str, State]:
-    """Runs a study in this process; jobs that fail raise what they say."""
-    jobs = JobQueue(directory, expand(Study.load(file)), n_attempts=1)
+def small_place(file: Path, directory: Path) -> Place:
+    """Where a study of this file runs."""
     settings = {"corpus": str(file.parent), "device": "cpu", "folder": str(file.parent)}
-    states = dispatch(jobs, InThisProcess(Place(directory, "llmpp.study.kinds", "llmpp study run", settings)))
+    return Place(directory, "llmpp.study.kinds", "llmpp study run", settings)
+
+
+def run_here(file: Path, directory: Path, *, only: Collection[str] | None = None) -> dict[str, State]:
+    """Runs a study, or some jobs and what they need, in this process; jobs that fail raise what they say."""
+    jobs = JobQueue(directory, expand(Study.load(file)), only=only, n_attempts=1)
+    states = dispatch(jobs, InThisProcess(small_place(file, directory)))
     for name in jobs.jobs:
         for attempt in jobs.attempts(name):
             raise AssertionError(f"{name}: {attempt['details']}")

@@ -87,6 +87,26 @@ def test_the_index_says_what_was_asked(cache: ReplyCache, tmp_path: Path) -> Non
     assert (rows[0]["task"], rows[0]["split"], rows[0]["model"]) == ("wmt14.en-de", 123, "gpt-4.1")
 
 
+@pytest.mark.parametrize(("one", "other"), [("a/b", "a b"), ("dev", "DEV")])
+def test_two_splits_do_not_write_over_each_others_questions(
+    one: str, other: str, cache: ReplyCache, tmp_path: Path
+) -> None:
+    survey = predictor(cache).survey(ASKED)
+    with pytest.raises(InputError, match=f"splits '{one}' and '{other}' would both be called .* rename"):
+        export_questions({one: survey, other: survey}, tmp_path / "questions")
+    assert not (tmp_path / "questions").exists()
+
+
+def test_only_a_seed_is_written_as_a_number(cache: ReplyCache, tmp_path: Path) -> None:
+    survey = predictor(cache).survey(ASKED[:1])
+    export_questions(dict.fromkeys(("0", "²", "012"), survey), tmp_path / "questions")
+    rows = read_lines(tmp_path / "questions" / "index.jsonl")
+    assert [row["split"] for row in rows] == [0, "\u00b2", "012"]
+    assert [row["name"] for row in rows] == [
+        f"wmt14.en-de_{stem}_0" for stem in ("seed0", "split-_", "split-012")
+    ]
+
+
 def test_what_is_missing_is_said_and_exported_again(cache: ReplyCache, tmp_path: Path) -> None:
     folder = tmp_path / "questions"
     names = [row["name"] for row in exported(cache, folder)]

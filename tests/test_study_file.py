@@ -1,12 +1,15 @@
 """A study's file: what is refused, and the jobs that it expands into."""
 
 import json
+import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llmpp import InputError, SearchSpace
+from llmpp.errors import MissingExtraError
 from llmpp.study.description import Study
 from llmpp.study.expansion import draw, expand, trained_architectures
 from llmpp.study.job import check_jobs
@@ -76,11 +79,46 @@ def test_a_space_without_so_many_architectures_is_refused() -> None:
         ("n_updates = 2000", "n_updates = 0", "`n_updates` must be an integer in"),
         ("n_updates = 2000", "updates = 2000", "unknown setting of a recipe 'updates'"),
         ("replicated = [1, 2, 4]", "replicated = [31]", "`replicated` must be an integer in 1..30, got 31"),
-        ("seeds = [1, 2, 3]", "seeds = [1, 1]", r"`seeds` must be different numbers.*got \[1, 1\]"),
+        ("seeds = [1, 2, 3]", "seeds = [1, 1]", r"`seeds` must be 1 or more different values.*got \[1, 1\]"),
         ('metrics = ["loss", "bleu"]', 'metrics = ["rouge"]', "unknown name in `metrics` 'rouge'"),
         ("qkv_dim = 128", "", "a space needs exactly the keys"),
         ("sentence_length = 18", "", "a study is not complete: .*'sentence_length'"),
+        (
+            "sentence_length = 18",
+            "sentence_length = 0",
+            "`sentence_length` must be an integer in 1..16777216",
+        ),
+        ("sentence_length = 18", "sentence_length = true", "`sentence_length` of a study must be an integer"),
         ("[corpus]", "[corpus", "is not TOML"),
+        ("sentence_length", 'folder = "x"\nsentence_length', "`folder` is no key of a study"),
+        ('name = "multi30k.en-de"', 'name = "../../x"', r"`name` must be of at most 100 letters.*got '\.\./"),
+        ('name = "multi30k.en-de"', 'name = ""', "`name` must be of at most 100 letters"),
+        ("wanted_bleu = 30", "wanted_bleu = 101", r"`wanted_bleu` must be in \[0, 100\], got 101"),
+        ("threads = 1", "threads = 0", "`threads` must be an integer in 1..1024, got 0"),
+        ("n_beams = 5", "n_beams = 0", "`n_beams` must be an integer in 1..1024, got 0"),
+        ("n_beams = 5", "max_seconds = -1", "`max_seconds` must be a positive number, got -1"),
+        ("n_beams = 5", 'precision = "x"', r"`precision` of \[measuring\] must be a number, got 'x'"),
+        ("n_beams = 5", "precision = 2", r"`precision` must be in \[0.0001, 1\], got 2"),
+        ("[supernets]", "[supernets]\nn_experts = 0", "`n_experts` must be an integer in 1..64, got 0"),
+        (
+            "[supernets]\nkinds = [",
+            '[supernets]\nkinds = ["plain", ',
+            "`kinds` must be 0 or more different values",
+        ),
+        ("replicated = [1, 2, 4]", "replicated = [1, 1]", "`replicated` must be 0 or more different values"),
+        ("seeds = [1, 2, 3]", "seeds = []", "`seeds` must be 1 or more different values"),
+        ("seeds = [1, 2, 3]", "seeds = 1", r"`seeds` of \[architectures\] must be a list, got 1"),
+        ('path = "${LLMPP_DATA}/multi30k"', "path = 5", r"`path` of \[corpus\] must be text, got 5"),
+        ('train = ["train.en.gz", "train.de.gz"]', "train = []", r"`train` must be one TSV.*got \[\]"),
+        ('train = ["train.en.gz", "train.de.gz"]', "train = [1, 2]", r"`train` of \[corpus\] must be text"),
+        ("vocabulary = 3000", "vocabulary = 0", "`vocabulary` must be an integer in 1.."),
+        ("max_tokens = 256", "max_tokens = 1", "`max_tokens` must be an integer in 2.."),
+        ('judge = "supernet-plain"', 'judge = "student"', "unknown judge of the comparison 'student'; known"),
+        (
+            "is_random = true",
+            'is_random = "false"',
+            "`is_random` of the method 'random' must be true or false",
+        ),
     ],
 )
 def test_a_description_that_is_wrong_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -91,6 +129,50 @@ def test_a_description_that_is_wrong_is_refused(tmp_path: Path, old: str, new: s
         Study.load(tmp_path / "s.toml")
 
 
+def test_the_study_of_the_docs_can_be_run_but_for_its_text(tmp_path: Path) -> None:
+    text = (EXAMPLE.parent.parent / "docs" / "studies.md").read_text("utf-8")
+    (tmp_path / "mine.toml").write_text(text.partition("```toml\n")[2].partition("```")[0], "utf-8")
+    study = Study.load(tmp_path / "mine.toml")
+    kinds = Counter(job.kind for job in expand(study))
+    assert kinds == {"prepare": 1, "supernet": 3, "train": 36 + 6, "score": 6, "latency": 30 + 6,
+                     "latency-model": 1, "student": 1, "search": 18}  # fmt: skip
+    assert study.corpus.test == ("test.tsv",)
+
+
+def test_one_file_may_be_written_without_brackets(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text("utf-8").replace('["train.en.gz", "train.de.gz"]', '"train.tsv"', 1)
+    (tmp_path / "s.toml").write_text(text, "utf-8")
+    study = Study.load(tmp_path / "s.toml")
+    assert study.corpus.train == ("train.tsv",)
+    assert expand(study)[0].parameters["files"]["train"] == ["train.tsv"]
+
+
+def test_numbers_stay_as_they_are_written_so_that_jobs_stay_the_same() -> None:
+    measuring = {job.id: job for job in expand(Study.load(EXAMPLE))}["latency-01"].parameters["measuring"]
+    assert json.dumps(measuring) == '{"threads": 1, "n_beams": 5, "precision": 0.02, "max_seconds": 8.0}'
+
+
+def test_weights_that_a_method_names_must_be_there(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text("utf-8")
+    assert 'initial = "student"' in text
+    (tmp_path / "s.toml").write_text(
+        text.replace('initial = "student"', 'initial = "llm.safetensors"'), "utf-8"
+    )
+    study = Study.load(tmp_path / "s.toml")
+    study.check_weights(["supernet", "random"])
+    with pytest.raises(InputError, match="method 'hybrid' names the weights file llm.safetensors, and there"):
+        study.check_weights(["hybrid"])
+    (tmp_path / "llm.safetensors").touch()
+    study.check_weights(["hybrid"])
+
+
+def test_python_without_toml_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.version_info", (3, 10))
+    monkeypatch.setitem(sys.modules, "tomli", None)
+    with pytest.raises(MissingExtraError, match=r"tomli.*llmpp\[train\]"):
+        Study.load(EXAMPLE)
+
+
 def test_supernets_are_trained_as_the_others_but_for_what_is_said() -> None:
     study = Study.load(EXAMPLE)
     assert study.supernet_training.n_updates == 4000
@@ -99,10 +181,11 @@ def test_supernets_are_trained_as_the_others_but_for_what_is_said() -> None:
 
 def test_the_corpus_is_where_its_path_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study.load(EXAMPLE)
+    assert study.folder == EXAMPLE.parent
     monkeypatch.setenv("LLMPP_DATA", "/data")
-    assert study.raw_text(EXAMPLE) == Path("/data/multi30k")
+    assert study.raw_text == Path("/data/multi30k")
     monkeypatch.setenv("LLMPP_DATA", "near")
-    assert study.raw_text(tmp_path / "s.toml") == tmp_path / "near" / "multi30k"
+    assert replace(study, folder=tmp_path).raw_text == tmp_path / "near" / "multi30k"
     monkeypatch.delenv("LLMPP_DATA")
     with pytest.raises(InputError, match="variable is not set: set it, or give the directory by --corpus"):
-        study.raw_text(EXAMPLE)
+        _ = study.raw_text

@@ -10,44 +10,26 @@ import pytest
 
 from command import Command, last_line
 from llmpp import InputError, load_task
-from llmpp.study.compared import COLUMNS, compare
+from llmpp.study.comparison_table import COLUMNS, compare
 from llmpp.study.description import Study
 from llmpp.study.expansion import expand
 from llmpp.study.job import Job
-from llmpp.study.noise import Noise
 from llmpp.study.place import Place
 from llmpp.study.results import Results
-from llmpp.study.task_file import SPLITS, split, task_dict, write_task
-from small_study import COMPARISON, run_here, write_small_study
+from llmpp.study.task_file import SPLITS, source, split, task_dict, write_task
+from small_study import run_here, write_small_study
 
 EXAMPLE = Path(__file__).parent.parent / "studies" / "multi30k.toml"
 N = 6
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The file and the directory of a small study that was run, with searches."""
-    for package in ("torch", "safetensors", "tokenizers", "sacrebleu", "sklearn"):
-        pytest.importorskip(package)
-    from llmpp import distill
-
-    folder = tmp_path_factory.mktemp("study")
-    file = write_small_study(folder, N, **COMPARISON)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distill, "N_STEPS", 20)
-        patch.setattr(distill, "N_FOLDS", 2)
-        states = run_here(file, folder / "out")
-    assert set(states.values()) == {"done"}
-    return file, folder / "out"
-
-
 @pytest.fixture
-def results(done: tuple[Path, Path]) -> Results:
-    return Results(Study.load(done[0]), done[1])
+def results(done_study: tuple[Path, Path]) -> Results:
+    return Results(Study.load(done_study[0]), done_study[1])
 
 
-def given(done: tuple[Path, Path]) -> tuple[str, ...]:
-    return str(done[0]), "-o", str(done[1])
+def given(done_study: tuple[Path, Path]) -> tuple[str, ...]:
+    return str(done_study[0]), "-o", str(done_study[1])
 
 
 def test_a_search_brings_its_find_and_its_cost(results: Results) -> None:
@@ -77,34 +59,34 @@ def test_the_student_learns_from_what_misses_least(results: Results) -> None:
     assert {"ridge", "line in FLOPs", "ridge on log depth, log FLOPs"} <= set(errors)
 
 
-def test_searches_go_on_from_results_alone(done: tuple[Path, Path], tmp_path: Path) -> None:
-    shutil.copytree(done[1] / "results", tmp_path / "results")
+def test_searches_go_on_from_results_alone(done_study: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(done_study[1] / "results", tmp_path / "results")
     (tmp_path / "results" / "search-random-60pct-seed-2.json").unlink()
     before = json.loads((tmp_path / "results" / "latency-model.json").read_text("utf-8"))
-    assert set(run_here(done[0], tmp_path).values()) == {"done"}
+    assert set(run_here(done_study[0], tmp_path).values()) == {"done"}
     made = {path.name for path in (tmp_path / "work").iterdir()}
     assert made == {"prepare", "supernet-plain", "latency-model", "search-random-60pct-seed-2"}
     assert json.loads((tmp_path / "results" / "latency-model.json").read_text("utf-8")) == before
-    old, new = (Results(Study.load(done[0]), path) for path in (done[1], tmp_path))
+    old, new = (Results(Study.load(done_study[0]), path) for path in (done_study[1], tmp_path))
     name = "search-random-60pct-seed-2"
     assert (old.outcome(name) or {})["architecture"] == (new.outcome(name) or {})["architecture"]
 
 
-def test_another_corpus_is_no_substitute(done: tuple[Path, Path], tmp_path: Path) -> None:
-    shutil.copytree(done[1] / "results", tmp_path / "results")
+def test_another_corpus_is_no_substitute(done_study: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(done_study[1] / "results", tmp_path / "results")
     (tmp_path / "results" / "train-01-seed-1.json").unlink()
     record = json.loads((tmp_path / "results" / "prepare.json").read_text("utf-8"))
     record["outcome"]["hash"] = "0" * 64
     (tmp_path / "results" / "prepare.json").write_text(json.dumps(record), "utf-8")
     with pytest.raises(AssertionError, match="is another one .* give the same raw text by --corpus"):
-        run_here(done[0], tmp_path)
+        run_here(done_study[0], tmp_path)
 
 
-def test_what_was_trained_is_not_trained_again(done: tuple[Path, Path], results: Results) -> None:
+def test_what_was_trained_is_not_trained_again(done_study: tuple[Path, Path], results: Results) -> None:
     from llmpp.study.kinds import train
 
     known = results.job("train-02-seed-2")
-    place = Place(done[1], "llmpp.study.kinds", "x", {"device": "cpu"})
+    place = Place(done_study[1], "llmpp.study.kinds", "x", {"device": "cpu"})
     outcome = train(Job("train-of-a-search", "train", known.parameters), place)
     assert outcome["same_as"] == "train-02-seed-2"
     assert outcome["valid"] == (results.outcome(known.id) or {})["valid"]
@@ -112,10 +94,10 @@ def test_what_was_trained_is_not_trained_again(done: tuple[Path, Path], results:
     assert not place.work("train-of-a-search").exists()
 
 
-def test_a_method_may_begin_on_a_file(done: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_method_may_begin_on_a_file(done_study: tuple[Path, Path], tmp_path: Path) -> None:
     from llmpp.study.search_kinds import search
 
-    file, directory = done
+    file, directory = done_study
     (tmp_path / "folder").mkdir()
     shutil.copy(
         directory / "work" / "student" / "student.safetensors", tmp_path / "folder" / "llm.safetensors"
@@ -147,11 +129,11 @@ def test_the_table_has_a_row_for_each_method_and_bound(results: Results) -> None
         assert spread.std is not None
 
 
-def test_what_is_not_known_yet_is_left_out(done: tuple[Path, Path], tmp_path: Path) -> None:
-    shutil.copytree(done[1] / "results", tmp_path / "results")
+def test_what_is_not_known_yet_is_left_out(done_study: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(done_study[1] / "results", tmp_path / "results")
     (tmp_path / "results" / "train-hybrid-60pct-seed-1.json").unlink()
     (tmp_path / "results" / "search-random-60pct-seed-1.json").unlink()
-    hybrid, drawn = compare(Results(Study.load(done[0]), tmp_path))
+    hybrid, drawn = compare(Results(Study.load(done_study[0]), tmp_path))
     spread = hybrid.spread("valid_bleu")
     assert spread
     assert (spread.n, spread.std) == (1, None)
@@ -159,13 +141,13 @@ def test_what_is_not_known_yet_is_left_out(done: tuple[Path, Path], tmp_path: Pa
 
 
 def test_the_command_shows_and_writes_the_table(
-    done: tuple[Path, Path], tmp_path: Path, llmpp_command: Command
+    done_study: tuple[Path, Path], tmp_path: Path, llmpp_command: Command
 ) -> None:
-    shown = llmpp_command("study", "compare", *given(done), "--table", str(tmp_path / "t.md"))
+    shown = llmpp_command("study", "compare", *given(done_study), "--table", str(tmp_path / "t.md"))
     assert shown.code == 0, shown.err
     assert "hybrid" in shown.out
     assert (tmp_path / "t.md").read_text("utf-8").count("\n| ") == 3
-    rows = last_line(llmpp_command("study", "compare", *given(done), "--json").out)["rows"]
+    rows = last_line(llmpp_command("study", "compare", *given(done_study), "--json").out)["rows"]
     assert [row["method"] for row in rows] == ["hybrid", "random"]
     assert rows[0]["latency_ms"]["n"] == 2
     small = write_small_study(tmp_path)
@@ -175,10 +157,10 @@ def test_the_command_shows_and_writes_the_table(
 
 
 def test_the_task_has_the_figures_and_where_they_come_from(
-    done: tuple[Path, Path], results: Results, tmp_path: Path, llmpp_command: Command
+    done_study: tuple[Path, Path], results: Results, tmp_path: Path, llmpp_command: Command
 ) -> None:
     path = tmp_path / "small.json"
-    made = llmpp_command("study", "task", str(done[0]), str(path), "-o", str(done[1]), "--json")
+    made = llmpp_command("study", "task", str(done_study[0]), str(path), "-o", str(done_study[1]), "--json")
     assert made.code == 0, made.err
     assert last_line(made.out)["n_figures"] == N
     task = load_task(path)
@@ -190,7 +172,7 @@ def test_the_task_has_the_figures_and_where_they_come_from(
     assert task.figures[2].valid_score == round(training["valid"]["bleu"], 2)
     for words in ("llmpp study run small.toml", "300 train", "seed 1", "torch", "BLEU by 1 beams"):
         assert words in task.source
-    assert str(done[1]) not in path.read_text("utf-8"), "no path of this machine"
+    assert str(done_study[1]) not in path.read_text("utf-8"), "no path of this machine"
     assert {name: len(ids) for name, ids in (task.splits or {}).items()} == dict.fromkeys(map(str, SPLITS), 2)
     evaluated = llmpp_command("evaluate", "--task", str(path), "--n-bootstrap", "20", "--json")
     assert evaluated.code == 0, evaluated.err
@@ -206,12 +188,27 @@ def test_splits_are_drawn_by_their_seeds() -> None:
     assert drawn[123] == split(numbers, 123)
 
 
-def test_a_task_needs_every_training_and_measurement(done: tuple[Path, Path], tmp_path: Path) -> None:
-    shutil.copytree(done[1] / "results", tmp_path / "results")
+def test_a_task_needs_every_training_and_measurement(done_study: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(done_study[1] / "results", tmp_path / "results")
     for name in ("train-04-seed-1", "latency-02"):
         (tmp_path / "results" / f"{name}.json").unlink()
-    with pytest.raises(InputError, match="no results of latency-02, train-04-seed-1: go on with"):
-        task_dict(Results(Study.load(done[0]), tmp_path), command="x")
+    missing = r"lacks 1 trainings and 1 latencies of 6 \(train-04-seed-1, latency-02\): go on with"
+    with pytest.raises(InputError, match=missing):
+        task_dict(Results(Study.load(done_study[0]), tmp_path), command="x")
+
+
+def test_the_source_names_the_machine_that_trained_and_the_one_that_was_timed(
+    done_study: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(done_study[1] / "results", tmp_path / "results")
+    for path in (tmp_path / "results").glob("train-*.json"):
+        record = json.loads(path.read_text("utf-8"))
+        record["outcome"]["machine"] |= {"device_name": "A Large GPU", "device": "cuda"}
+        path.write_text(json.dumps(record), "utf-8")
+    words = source(Results(Study.load(done_study[0]), tmp_path), "x")
+    assert "; A Large GPU and " in words or " and A Large GPU; " in words
+    timed = json.loads((tmp_path / "results" / "latency-01.json").read_text("utf-8"))["machine"]
+    assert f"latency of 1 thread of {timed['device_name']}, 5 beams" in words
 
 
 def test_a_task_can_be_written_over(results: Results, tmp_path: Path) -> None:
@@ -221,39 +218,6 @@ def test_a_task_can_be_written_over(results: Results, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "deep" / "t.json").read_text("utf-8")) == json.loads(json.dumps(content))
     with pytest.raises(InputError, match="cannot write"):
         write_task(Path("/proc/none/t.json"), content)
-
-
-def test_the_page_has_tables_figures_and_notes(
-    done: tuple[Path, Path], tmp_path: Path, llmpp_command: Command
-) -> None:
-    pytest.importorskip("matplotlib")
-    (tmp_path / "notes.md").write_text("## What was tried\n\nNothing else.\n", "utf-8")
-    page = tmp_path / "small.md"
-    arguments = (str(done[0]), str(page), "-o", str(done[1]), "--notes", str(tmp_path / "notes.md"))
-    made = llmpp_command("study", "page", *arguments, "--n-bootstrap", "20")
-    assert made.code == 0, made.err
-    text = page.read_text("utf-8")
-    for words in ("# small talk", "## The report card", "supernet hat_loss", "## Hours", "## Searches",
-                  "Nothing else.", "hybrid", "not the 30 that were wanted", "llmpp study page"):  # fmt: skip
-        assert words in text
-    table = text.partition("## The architectures")[2].partition("##")[0]
-    assert sum(line.startswith("| ") for line in table.splitlines()) == N + 2
-    assert str(done[1]) not in text
-    for name in ("scatter", "curves"):
-        assert (tmp_path / "small" / f"{name}.png").stat().st_size > 1000
-        assert f"small/{name}.png" in text
-
-
-def test_noise_is_told_from_signal(results: Results) -> None:
-    noise = Noise.of(results)
-    assert (noise.n, [(number, seed) for number, seed, _ in noise.replicated]) == (N, [(2, 1), (2, 2)])
-    assert noise.seed_std is not None
-    assert "over seeds of one" in noise.describe()
-    few = Noise(1, 31.0, 0.0, None, ())
-    assert few.describe() == (
-        "The best of 1 reaches 31.00 BLEU on the test set (as the 30 that were wanted). No architecture was "
-        "trained with several seeds yet."
-    )
 
 
 def test_questions_of_all_splits_are_written_as_the_recorded_ones(
@@ -277,9 +241,9 @@ def test_questions_of_all_splits_are_written_as_the_recorded_ones(
 
 
 def check_questions(index: list[dict[str, Any]], splits: Any) -> None:
-    """Checks that a split asks about what it holds out among 280 others, and that pools are the same."""
+    """Checks that a split asks about what it holds out among 280 others, and 'all' about 450 further ones."""
     pool = [query["pool"] for row in index[-3:] for query in row["queries"]]
-    assert sorted(pool) == list(range(450))
+    assert pool == list(range(280, 730))
     for seed in SPLITS:
         rows = [row for row in index if row["split"] == seed]
         queries = [query for row in rows for query in row["queries"]]
@@ -291,6 +255,62 @@ def check_questions(index: list[dict[str, Any]], splits: Any) -> None:
         assert all(sum("tfs" in query for query in row["queries"]) == 2 for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ("latency", {f"latency-{number:02}" for number in range(1, N + 1)}),
+        ("latency-[0-9]*", {f"latency-{number:02}" for number in range(1, N + 1)}),
+        ("train", {"prepare", "train-02-seed-2", *(f"train-{n:02}-seed-1" for n in range(1, N + 1))}),
+        ("latency-model", {"latency-model"}),
+        ("search-random-*", {"prepare", "latency-model", "supernet-plain", "search-random-60pct-seed-1",
+                             "search-random-60pct-seed-2"}),
+    ],
+)  # fmt: skip
+def test_a_kind_stands_for_the_jobs_that_wait_for_no_search(
+    done_study: tuple[Path, Path], tmp_path: Path, chosen: str, expected: set[str]
+) -> None:
+    from llmpp.cli.studying import _queue
+
+    assert _queue(Study.load(done_study[0]), tmp_path, 3, [chosen]).wanted == expected
+
+
+def test_raw_text_is_wanted_only_where_it_is_to_be_prepared(
+    done_study: tuple[Path, Path], tmp_path: Path, llmpp_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LLMPP_NO_TEXT", raising=False)
+    text = done_study[0].read_text("utf-8")
+    assert 'path = "."' in text
+    (tmp_path / "small.toml").write_text(text.replace('path = "."', 'path = "${LLMPP_NO_TEXT}"'), "utf-8")
+    (tmp_path / "out" / "results").mkdir(parents=True)
+    given = ("study", "run", str(tmp_path / "small.toml"), "-o", str(tmp_path / "out"), "--workers", "1")
+    timed = llmpp_command(*given, "--only", "latency-01")
+    assert timed.code == 0, timed.err
+    refused = llmpp_command(*given, "--only", "train-01-*")
+    assert refused.code == 2
+    assert "that variable is not set" in refused.err
+    refused = llmpp_command(*given, "--corpus", str(tmp_path / "none"))
+    assert "of raw text: give it by --corpus" in " ".join(refused.err.split())
+    refused = llmpp_command(*given, "--n-attempts", "0")
+    assert refused.code == 2
+    assert "`n_attempts` must be an integer in 1..1000, got 0" in refused.err
+    shutil.copytree(done_study[1] / "results", tmp_path / "out" / "results", dirs_exist_ok=True)
+    again = llmpp_command(*given)
+    assert again.code == 0, "all is done"
+    assert "begun" not in again.err
+
+
+def test_a_run_names_the_weights_that_its_searches_lack(
+    done_study: tuple[Path, Path], tmp_path: Path, llmpp_command: Command
+) -> None:
+    text = done_study[0].read_text("utf-8")
+    (tmp_path / "small.toml").write_text(text.replace('initial = "student"', 'initial = "llm.st"'), "utf-8")
+    given = ("study", "run", str(tmp_path / "small.toml"), "-o", str(tmp_path / "out"), "--workers", "1")
+    refused = llmpp_command(*given, "--corpus", str(done_study[0].parent))
+    assert refused.code == 2
+    assert "method 'hybrid' names the weights file llm.st" in " ".join(refused.err.split())
+    assert llmpp_command(*given, "--only", "latency-01").code == 0
+
+
 def test_the_searches_of_the_example_are_all_methods_bounds_and_seeds() -> None:
     jobs = {job.id: job for job in expand(Study.load(EXAMPLE))}
     kinds = Counter(job.kind for job in jobs.values())
@@ -299,7 +319,9 @@ def test_the_searches_of_the_example_are_all_methods_bounds_and_seeds() -> None:
     assert jobs["search-hybrid-25pct-seed-1"].after == (*shared, "student")
     assert jobs["search-random-25pct-seed-1"].after == shared
     assert len(jobs["student"].after) == 30
-    assert jobs["train-hybrid-25pct-seed-2"].after == ("prepare", "search-hybrid-25pct-seed-2")
+    assert jobs["train-hybrid-25pct-seed-1"].after == ("prepare", "search-hybrid-25pct-seed-1")
+    of_finds = [job.kind for job in jobs.values() if "search" in job.parameters]
+    assert Counter(of_finds) == {"train": 9, "latency": 9}, "what searches of one seed find"
 
 
 @pytest.mark.parametrize(

@@ -37,14 +37,15 @@ def sample_unlabelled(task: Task, n: int, *, seed: int = 0) -> list[Architecture
         found = [architecture for architecture in drawn if architecture not in known]
         if len(found) >= n:
             return found[:n]
-    raise InputError(f"the space {task.space.name} has too few architectures for n={n}")
+    raise InputError(f"the space {task.space.name} has too few architectures for n={n}: give a smaller `n`")
 
 
 def default_questions(task: Task, split: str, *, seed: int = 0) -> list[Architecture]:
     """Chooses what a split is asked about, prompt by prompt: what it holds out, among others.
 
     The 280 others teach a student, and what is held out says what the answers are worth; the model is not
-    told which is which. With all figures as demonstrations nothing is held out, and there are 450 others.
+    told which is which. With all figures as demonstrations nothing is held out, and there are 450 others,
+    none of which a split is asked about.
 
     Args:
         task: A task with figures.
@@ -56,7 +57,8 @@ def default_questions(task: Task, split: str, *, seed: int = 0) -> list[Architec
     """
     held_out = [figures.architecture for figures in task.held_out(split)]
     if not held_out:
-        return sample_unlabelled(task, _N_FOR_ALL, seed=seed)
+        # A longer draw repeats the shorter one, so these are not among those of the splits.
+        return sample_unlabelled(task, _N_FOR_SPLIT + _N_FOR_ALL, seed=seed)[_N_FOR_SPLIT:]
     others = sample_unlabelled(task, _N_FOR_SPLIT, seed=seed)
     draw = np.random.PCG64(np.random.SeedSequence([seed, *split.encode()]))
     asked = _shuffled(held_out, draw)

@@ -31,6 +31,8 @@ REPLIES_SCHEMA = "llmpp.replies/1"
 #: Larger counts in a file are none.
 _MOST = 2**53
 _URLS = {"chat": "/v1/chat/completions", "responses": "/v1/responses"}
+#: Splits that are called by a seed.
+_SEED = re.compile("0|[1-9][0-9]{0,19}")
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,17 @@ def export_questions(surveys: Mapping[str, Survey], directory: Path) -> int:
         The number of questions.
 
     Raises:
-        InputError: If the directory is not empty or cannot be written.
+        InputError: If the directory is not empty or cannot be written, or the names of two splits make one
+            name of a file.
     """
+    stems = _stems(surveys)
     pool = _Pool(next(iter(surveys.values())).task)
     prompts: dict[str, str] = {}
     index: list[Mapping[str, Any]] = []
     requests: list[Mapping[str, Any]] = []
     for split, survey in surveys.items():
         for number, (question, architectures) in enumerate(survey.open_questions()):
-            name = f"{_stem(survey.task, split)}_{number}"
+            name = f"{stems[split]}_{number}"
             prompts[name] = question.prompt
             about = {"name": name, **_shown(survey, split), "queries": list(map(pool.place, architectures))}
             index.append({**about, **_index_row(question)})
@@ -102,18 +106,37 @@ class _Pool:
         return self.places[architecture]
 
 
+def _stems(surveys: Mapping[str, Survey]) -> dict[str, str]:
+    """The beginnings of the names of all splits' prompts.
+
+    Raises:
+        InputError: If two are the same, which would mix their questions.
+    """
+    found: dict[str, str] = {}
+    for split, survey in surveys.items():
+        stem = _stem(survey.task, split)
+        # Some systems do not tell capitals in names of files.
+        same = next((other for other, known in found.items() if known.lower() == stem.lower()), None)
+        if same is not None:
+            raise InputError(
+                f"the questions of the splits {same!r} and {split!r} would both be called {stem!r}: rename "
+                "one of the splits"
+            )
+        found[split] = stem
+    return found
+
+
 def _stem(task: Task, split: str) -> str:
     """The beginning of the names of a split's prompts, such as `wmt14.en-de_seed123`."""
-    shown = (
-        f"all{len(task.figures)}" if split == "all" else f"{'seed' if split.isdigit() else 'split-'}{split}"
-    )
+    kind = "seed" if _SEED.fullmatch(split) else "split-"
+    shown = f"all{len(task.figures)}" if split == "all" else f"{kind}{split}"
     # A task's name may hold anything, a file's name not.
     return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{task.name}_{shown}")
 
 
 def _shown(survey: Survey, split: str) -> dict[str, Any]:
     """What the index says of the demonstrations; a split that is a seed is written as the number."""
-    named: str | int | None = int(split) if split.isdigit() else split
+    named: str | int | None = int(split) if _SEED.fullmatch(split) else split
     return {
         "task": survey.task.name,
         "split": None if split == "all" else named,

@@ -30,6 +30,7 @@ from llmpp.task import load_task
 
 if TYPE_CHECKING:
     from llmpp.llm_predictor import LlmPredictor
+    from llmpp.survey import Survey
 
 cache = typer.Typer(help="The replies that are kept, so that nothing is paid twice.", no_args_is_help=True)
 
@@ -110,8 +111,8 @@ def label(
         typer.Option(
             "--n",
             "-n",
-            help="Sample so many architectures and ask about those. (default 450; of a split 280, and what "
-            "it holds out among them)",
+            help="Sample so many architectures and ask about those. (default 450; with a split 280, and "
+            "what it holds out among them)",
         ),
     ] = None,
     architectures: Annotated[
@@ -120,14 +121,15 @@ def label(
     split: Annotated[
         str | None,
         typer.Option(
-            help="The demonstrations that prompts show: a split of the task, or 'all', as by default; "
-            "--export writes the questions of all splits by default."
+            help="The demonstrations that prompts show: a split of the task, or 'all'. (default 'all'; "
+            "--export: each of them)"
         ),
     ] = None,
     export: Annotated[
         Path | None,
         typer.Option(
-            help="Ask no one: write the questions to this new directory, for batch jobs or by hand."
+            help="Ask no one: write the questions to this new directory, for batch jobs or by hand; those "
+            "of all splits and of 'all', unless --split says which."
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -139,9 +141,10 @@ def label(
     from llmpp.labelling import label as label_architectures
     from llmpp.offline import export_questions
 
-    if sum((output is not None, export is not None, dry_run)) != 1:
-        raise InputError("`llmpp label` needs one of --output FILE, --export DIR and --dry-run")
-    found, named = load_task(task), split or "all"
+    if (output and export) or not (output or export or dry_run):
+        raise InputError("`llmpp label` needs one of --output FILE and --export DIR, or --dry-run")
+    found = load_task(task)
+    splits = [split] if split else [*(found.splits or {}), "all"] if export else ["all"]
 
     def asked_of(shown: str) -> list[Architecture]:
         if architectures:
@@ -150,23 +153,34 @@ def label(
             return sample_unlabelled(found, n, seed=seed)
         return default_questions(found, shown, seed=seed)
 
-    if export is not None:
-        surveys = {}
-        for one in [split] if split else [*(found.splits or {}), "all"]:
-            with open_predictor(task, one, seed, llm, survey) as predictor:
-                surveys[one] = predictor.survey(asked_of(one))
-        print_report({"n_questions": export_questions(surveys, export)}, export, as_json=as_json)
-        return
-    asked = asked_of(named)
-    with open_predictor(task, named, seed, llm, survey) as predictor:
+    if export or dry_run:
+        surveys = {one: _survey(asked_of(one), task, one, seed, llm, survey) for one in splits}
         if dry_run:
-            print_report(predictor.survey(asked).quote().to_dict(), as_json=as_json)
-            return
-        assert output is not None  # noqa: S101 - checked above
-        report = label_architectures(predictor, asked, output, split=named, command=command_line())
+            first, *others = [each.quote() for each in surveys.values()]
+            print_report(sum(others, first).to_dict(), as_json=as_json)
+        elif export:
+            print_report({"n_questions": export_questions(surveys, export)}, export, as_json=as_json)
+        return
+    assert output is not None  # noqa: S101 - checked above
+    (shown,) = splits
+    asked = asked_of(shown)
+    with open_predictor(task, shown, seed, llm, survey) as predictor:
+        report = label_architectures(predictor, asked, output, split=shown, command=command_line())
     print_report(report, output if output.exists() else None, as_json=as_json)
     if report["problem"]:
         fail(report["problem"], FAILED)
+
+
+def _survey(
+    asked: Sequence[Architecture],
+    task: str,
+    split: str,
+    seed: int,
+    llm: dict[str, Any],
+    survey: dict[str, Any],
+) -> "Survey":
+    with open_predictor(task, split, seed, llm, survey) as predictor:
+        return predictor.survey(asked)
 
 
 @llm_options(asks=False)

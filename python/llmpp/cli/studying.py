@@ -25,6 +25,7 @@ from llmpp.cli.console import (
 )
 from llmpp.cli.options import Json, NoSeed
 from llmpp.errors import InputError, unknown
+from llmpp.ranges import integer
 
 if TYPE_CHECKING:
     from llmpp.study.description import Study
@@ -70,8 +71,8 @@ def run_study(
         list[str] | None,
         typer.Option(
             metavar="KIND|PATTERN",
-            help="Do only jobs of this kind, or whose names match this pattern such as 'train-0*', and what "
-            "they need; may be repeated.",
+            help="Do only jobs of this kind that wait for no search, or jobs whose names match this pattern, "
+            "such as 'train-0*' or '*-hybrid-*', and what these need; may be repeated.",
         ),
     ] = None,
     n_attempts: Annotated[int, typer.Option(help="How often a job is begun that ends its worker.")] = 3,
@@ -87,13 +88,12 @@ def run_study(
 
     described = Study.load(file)
     jobs = _queue(described, output, n_attempts, only or ())
-    raw = (corpus or described.raw_text(file)).absolute()
-    if not raw.is_dir() and jobs.states()["prepare"] != "done" and "prepare" in jobs.wanted:
-        raise InputError(f"there is no directory {raw} of raw text: give it by --corpus")
-    settings = {"corpus": str(raw), "device": device, "folder": str(file.absolute().parent)}
-    place = Place(jobs.directory, _KINDS, command_line(), settings)
     if retry_failed:
         jobs.forgive()
+    raw = _raw_text(described, corpus, jobs)
+    _check_weights(described, jobs)
+    settings = {"corpus": raw, "device": device, "folder": str(described.folder)}
+    place = Place(jobs.directory, _KINDS, command_line(), settings)
     try:
         with _ended_by_sigterm():
             dispatch(jobs, _hire(place, ray, workers), _Report(jobs))
@@ -131,7 +131,7 @@ def compare_searches(
     as_json: Json = False,
 ) -> None:
     """Show what each method's search found within each latency bound, and what it cost, over seeds."""
-    from llmpp.study.compared import cells, compare, headings
+    from llmpp.study.comparison_table import cells, compare, headings
     from llmpp.study.page import markdown_table
     from llmpp.text import replace_text
 
@@ -226,18 +226,40 @@ def _queue(
     from llmpp.study.expansion import expand
     from llmpp.study.job_queue import JobQueue
 
+    integer("n_attempts", n_attempts, 1, 1000)
     jobs = expand(described)
     wanted = [job.id for chosen in only for job in _chosen(jobs, chosen)] if only else None
     return JobQueue(_directory(described, output), jobs, only=wanted, n_attempts=n_attempts)
 
 
 def _chosen(jobs: "Sequence[Job]", chosen: str) -> "list[Job]":
-    """Finds the jobs of a kind, or whose names match a pattern."""
-    found = [job for job in jobs if job.kind == chosen or fnmatchcase(job.id, chosen)]
+    """Finds the jobs of a kind that wait for no search, or whose names match a pattern."""
+    found = [
+        job
+        for job in jobs
+        if fnmatchcase(job.id, chosen) or (job.kind == chosen and "search" not in job.parameters)
+    ]
     if not found:
         kinds = list(dict.fromkeys(job.kind for job in jobs))
         raise unknown("kind of job or pattern of names", chosen, kinds)
     return found
+
+
+def _raw_text(described: "Study", corpus: Path | None, jobs: "JobQueue") -> str:
+    """Finds the directory of the raw text, which must be there only where it is still to be prepared."""
+    if "prepare" not in jobs.wanted or jobs.states()["prepare"] == "done":
+        return str((corpus or Path(described.corpus.path)).absolute())
+    raw = (corpus or described.raw_text).absolute()
+    if not raw.is_dir():
+        raise InputError(f"there is no directory {raw} of raw text: give it by --corpus")
+    return str(raw)
+
+
+def _check_weights(described: "Study", jobs: "JobQueue") -> None:
+    """Checks that the weights files of searches that are to be done are there."""
+    searches = [job for name, job in jobs.jobs.items() if job.kind == "search" and name in jobs.wanted]
+    open_ = [job.parameters["method"]["name"] for job in searches if not jobs.is_done(job.id)]
+    described.check_weights(list(dict.fromkeys(open_)))
 
 
 def _hire(place: "Place", ray: str | None, n: int) -> "Workers":

@@ -8,6 +8,7 @@ A study's directory is all that its runs share:
 | `failures/JOB.json` | attempts that failed, see `job_queue.py`; gone when the job is done |
 | `claims/JOB.json` | who does a job just now, see `claim.py` |
 | `work/JOB/` | files of a job's own, such as checkpoints |
+| `work/find-DIGEST/` | a training of what searches found, and which job it counts for, see `finds.py` |
 | `locks/`, `logs/` | locks of jobs being done; what workers printed |
 
 Nothing here needs torch but `kinds.py` and `search_kinds.py`, which hold what jobs do.

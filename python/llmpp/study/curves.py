@@ -40,18 +40,23 @@ def _draw_architectures(panel: Any, results: Results) -> None:
     for number, architecture in results.architectures.items():
         if training := results.training(number):
             depth = architecture.decoder_layers
-            label = None if depth in named else f"{depth} decoder layers"
+            layers = "layer" if depth == 1 else "layers"
+            label = None if depth in named else f"{depth} decoder {layers}"
             named.add(depth)
             _draw(panel, training, color=f"C{depth}", linewidth=0.8, label=label)
-    panel.set_title("trained from scratch", fontsize=8)
-    panel.legend(fontsize=7, frameon=False)
+    _finish(panel, "trained from scratch")
 
 
 def _draw_supernets(panel: Any, results: Results) -> None:
     for number, kind in enumerate(results.study.supernets.kinds):
         if training := results.outcome(f"supernet-{kind}"):
             _draw(panel, training, color=f"C{number}", linewidth=1.2, label=kind)
-    panel.set_title("supernets: mean over some architectures", fontsize=8)
+    _finish(panel, "supernets: mean over some architectures")
+
+
+def _finish(panel: Any, title: str) -> None:
+    panel.set_title(title, fontsize=8)
+    # matplotlib warns of a legend without lines.
     if panel.lines:
         panel.legend(fontsize=7, frameon=False)
 

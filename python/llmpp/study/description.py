@@ -1,17 +1,17 @@
 """`Study`: what a study trains and measures, read from TOML."""
 
 import os
+import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import import_module
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmpp.errors import InputError, unknown
+from llmpp.errors import InputError, require, unknown
 from llmpp.measuring.measurement import MeasurementSettings
 from llmpp.measuring.timing import Workload
-from llmpp.ranges import LARGEST_SEED, integer
+from llmpp.ranges import LARGEST_SEED, between, different, integer
 from llmpp.recipe import Recipe
 from llmpp.space import SearchSpace
 from llmpp.study.comparison import Comparison
@@ -23,6 +23,8 @@ STUDY_SCHEMA = "llmpp.study/1"
 METRICS = ("loss", "bleu")
 #: Those of `mixture.py`, which needs torch.
 KINDS = ("plain", "layer-wise", "neuron-wise")
+#: What can be the name of a directory everywhere.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,9 @@ class RawCorpus:
         test: The same to report on.
         vocabulary: Subwords that source and target share.
         max_tokens: Subwords of the longest sentence that is used, its end included.
+
+    Raises:
+        InputError: If a set is not of one or two files, or a number is out of its range.
     """
 
     path: str
@@ -45,6 +50,16 @@ class RawCorpus:
     test: tuple[str, ...]
     vocabulary: int = 3000
     max_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("train", "valid", "test"):
+            files = getattr(self, name)
+            if len(files) not in {1, 2} or not all(files):
+                raise InputError(
+                    f"`{name}` must be one TSV, or the files of source and target, got {list(files)}"
+                )
+        integer("vocabulary", self.vocabulary, 1, 2**24)
+        integer("max_tokens", self.max_tokens, 2, 2**20)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +84,12 @@ class Drawing:
     def __post_init__(self) -> None:
         integer("n", self.n, 1, 10**6)
         integer("seed", self.seed, 0, LARGEST_SEED)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"`seeds` must be different numbers, at least one, got {list(self.seeds)}")
+        different("seeds", self.seeds)
         for seed in self.seeds:
             integer("seeds", seed, 0, LARGEST_SEED)
         for number in self.replicated:
             integer("replicated", number, 1, self.n)
+        different("replicated", self.replicated, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +102,7 @@ class Supernets:
         metrics: What they score the architectures by: 'loss', 'bleu'.
 
     Raises:
-        InputError: If a name is unknown.
+        InputError: If a name is unknown or given twice, or the number of experts is out of its range.
     """
 
     kinds: tuple[str, ...] = KINDS
@@ -99,6 +114,8 @@ class Supernets:
             for name in getattr(self, what):
                 if name not in known:
                     raise unknown(f"name in `{what}`", name, list(known))
+            different(what, getattr(self, what), 0)
+        integer("n_experts", self.n_experts, 1, 64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +127,20 @@ class Measuring:
         n_beams: Beams.
         precision: Half the 95% interval of a median that is good enough, as a share of it.
         max_seconds: No repeat is begun later than this.
+
+    Raises:
+        InputError: If a number is out of its range.
     """
 
     threads: int = 1
     n_beams: int = 5
     precision: float = 0.02
     max_seconds: float = 8.0
+
+    def __post_init__(self) -> None:
+        integer("threads", self.threads, 1, 1024)
+        integer("n_beams", self.n_beams, 1, 1024)
+        _ = self.settings
 
     @property
     def settings(self) -> MeasurementSettings:
@@ -148,9 +173,12 @@ class Study:
         supernets: Which supernets.
         measuring: How latencies are measured.
         comparison: Searches, if there are to be any.
+        wanted_bleu: Test BLEU that the best architecture is to reach, for the page to say; 0 for none.
+        folder: Where its file lies, from which paths count; not said in the file.
 
     Raises:
-        InputError: If a method of the comparison names a supernet that is not trained.
+        InputError: If the name cannot be that of a directory, a size is out of its range, or the comparison
+            names a supernet that is not trained.
     """
 
     name: str
@@ -164,9 +192,20 @@ class Study:
     supernets: Supernets = Supernets()
     measuring: Measuring = Measuring()
     comparison: Comparison = Comparison()  # noqa: RUF009 - frozen
+    wanted_bleu: float = 0.0
+    folder: Path = Path()
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InputError(
+                "`name` must be of at most 100 letters, digits, '.', '_' and '-', and begin with a letter or "
+                f"digit, got {self.name!r}"
+            )
+        _ = self.task
+        between("wanted_bleu", self.wanted_bleu, 0, 100)
         known = [f"supernet-{kind}" for kind in self.supernets.kinds]
+        if self.comparison.methods and self.comparison.judge not in known:
+            raise unknown("judge of the comparison", self.comparison.judge, known)
         for name in sorted(self.comparison.needs):
             if name.startswith("supernet") and name not in known:
                 raise unknown("supernet of the comparison", name, known)
@@ -192,6 +231,8 @@ class Study:
         """
         if data.get("schema") != STUDY_SCHEMA:
             raise InputError(f"expected a study of schema {STUDY_SCHEMA!r}, got {data.get('schema')!r}")
+        if "folder" in data:
+            raise InputError("`folder` is no key of a study: name paths from where its file lies")
         parts = {name: value for name, value in data.items() if name != "schema"}
         sections = {"corpus": RawCorpus, "architectures": Drawing, "supernets": Supernets}
         sections |= {"measuring": Measuring, "comparison": Comparison}
@@ -213,12 +254,27 @@ class Study:
             InputError: If it cannot be used.
         """
         try:
-            return cls.from_dict(_parse(path))
+            return replace(cls.from_dict(_parse(path)), folder=path.absolute().parent)
         except (TypeError, AttributeError) as error:
             raise InputError(f"{path} is not a study: {error}") from error
 
-    def raw_text(self, file: Path) -> Path:
-        """Finds the directory of the raw text, given the study's file.
+    def check_weights(self, methods: Collection[str]) -> None:
+        """Checks that the weights files are there that some methods of the comparison name.
+
+        Raises:
+            InputError: If one is not there.
+        """
+        for method in methods:
+            for name in self.comparison.methods[method].files:
+                if not (self.folder / name).is_file():
+                    raise InputError(
+                        f"the method {method!r} names the weights file {name}, and there is no "
+                        f"{self.folder / name}: make it by `llmpp distill`, or do other jobs by --only"
+                    )
+
+    @property
+    def raw_text(self) -> Path:
+        """The directory of the raw text.
 
         Raises:
             InputError: If a variable of the environment is not set.
@@ -229,14 +285,12 @@ class Study:
                 f"the corpus's path is {self.corpus.path!r}, but that variable is not set: set it, or give "
                 "the directory by --corpus"
             )
-        return (file.absolute().parent / path).resolve()
+        return (self.folder / path).resolve()
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    if sys.version_info < (3, 11):
-        raise InputError(f"reading {path} needs Python 3.11 or newer, whose library reads TOML")
-    # By name, for type checkers that go by Python 3.10.
-    tomllib = import_module("tomllib")
+    # By name, for type checkers that go by Python 3.10, whose library does not read TOML.
+    tomllib = require("tomllib" if sys.version_info >= (3, 11) else "tomli", "train")
     try:
         return dict(tomllib.loads(read_text(path, "the study")))
     except tomllib.TOMLDecodeError as error:

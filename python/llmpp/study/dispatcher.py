@@ -12,8 +12,8 @@ _POLL = 0.3
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a worker says of a job.
+class Ending:
+    """How a job ended, as its worker says.
 
     Attributes:
         job: The job.
@@ -40,8 +40,8 @@ class Workers(Protocol):
     def start(self, job: Job) -> None:
         """Begins a job."""
 
-    def wait(self, seconds: float) -> list[Answer]:
-        """Waits for answers, for so many seconds at most."""
+    def wait(self, seconds: float) -> list[Ending]:
+        """Waits for jobs to end, for so many seconds at most."""
 
     def stop(self) -> None:
         """Ends all workers, whatever they do."""
@@ -73,20 +73,20 @@ def dispatch(jobs: JobQueue, workers: Workers, report: Report | None = None) -> 
                 workers.start(job)
             if jobs.is_at_end():
                 return jobs.states()
-            for answer in workers.wait(_POLL):
-                _settle(jobs, answer, report)
+            for ending in workers.wait(_POLL):
+                _settle(jobs, ending, report)
             jobs.beat()
     finally:
         workers.stop()
         jobs.give_back()
 
 
-def _settle(jobs: JobQueue, answer: Answer, report: Report) -> None:
-    if answer.record is not None and not jobs.has_files(answer.job):
-        answer = Answer(answer.job, message=f"it did not leave {list(answer.job.leaves)}", is_final=True)
-    if answer.record is not None:
-        if jobs.succeed(answer.job, answer.record):
-            report("done", answer.job, "")
+def _settle(jobs: JobQueue, ending: Ending, report: Report) -> None:
+    if ending.record is not None and not jobs.has_files(ending.job):
+        ending = Ending(ending.job, message=f"it did not leave {list(ending.job.leaves)}", is_final=True)
+    if ending.record is not None:
+        if jobs.succeed(ending.job, ending.record):
+            report("done", ending.job, "")
         return
-    is_final = jobs.fail(answer.job, answer.message, answer.details, is_final=answer.is_final)
-    report("failed" if is_final else "again", answer.job, answer.message)
+    is_final = jobs.fail(ending.job, ending.message, ending.details, is_final=ending.is_final)
+    report("failed" if is_final else "again", ending.job, ending.message)

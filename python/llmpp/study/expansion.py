@@ -1,7 +1,6 @@
 """Turns a study into its jobs: the same ones whenever it is asked to."""
 
 from collections.abc import Collection
-from dataclasses import asdict
 from itertools import product
 from typing import Any
 
@@ -11,9 +10,10 @@ from llmpp.architecture import Architecture
 from llmpp.errors import InputError
 from llmpp.recipe import Recipe
 from llmpp.space import SearchSpace
-from llmpp.study.comparison_jobs import comparison_jobs
 from llmpp.study.description import Study
 from llmpp.study.job import Job
+from llmpp.study.search_jobs import comparison_jobs
+from llmpp.study.section import said
 from llmpp.task import cost
 
 #: Architectures drawn at once, and how often at most.
@@ -22,6 +22,8 @@ _CHUNK, _MOST_CHUNKS = 256, 100
 _N_SPREAD = 3
 #: Estimates before anything is known: FLOPs per second of training, and seconds of other jobs.
 _TRAINING_SPEED, _TRANSLATING, _SCORING, _MEASURING = 3.75e10, 60.0, {"loss": 60.0, "bleu": 900.0}, 30.0
+#: Fields of `Measuring` that jobs have always named, also at their defaults.
+_MEASURING_SAYS = ("threads", "n_beams", "precision", "max_seconds")
 
 
 def draw(
@@ -133,7 +135,7 @@ def _training(study: Study, number: int, architecture: Architecture, seed: int) 
 
 
 def _supernets(study: Study) -> list[Job]:
-    estimate = _seconds(study, _largest(study.space), study.supernet_training)
+    estimate = _seconds(study, study.space.largest_architecture, study.supernet_training)
     return [
         Job(
             f"supernet-{kind}",
@@ -192,7 +194,7 @@ def _said(recipe: Recipe) -> dict[str, Any]:
 
 def _how(study: Study) -> dict[str, Any]:
     """How latencies are measured."""
-    return asdict(study.measuring)
+    return said(study.measuring, _MEASURING_SAYS)
 
 
 def _seconds(study: Study, architecture: Architecture, recipe: Recipe) -> float:
@@ -200,8 +202,3 @@ def _seconds(study: Study, architecture: Architecture, recipe: Recipe) -> float:
     flops = cost(architecture, task=study.task).flops / study.sentence_length
     n_tokens = recipe.n_updates * recipe.max_tokens * recipe.n_accumulated
     return max(1.0, 3 * flops * n_tokens / _TRAINING_SPEED)
-
-
-def _largest(space: SearchSpace) -> Architecture:
-    drawn = space.sample(_CHUNK, seed=0)
-    return max(drawn, key=lambda a: (a.decoder_layers, a.encoder_layers, a.decoder_dim, sum(a.decoder_ffn)))

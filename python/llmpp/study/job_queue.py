@@ -234,10 +234,11 @@ class JobQueue:
     def _check_result(self, job: Job) -> None:
         found = self.result(job.id).get("job")
         # As JSON would give it back: with lists for tuples.
-        if found != json.loads(json.dumps(job.to_dict())):
+        if found != (wanted := json.loads(json.dumps(job.to_dict()))):
             raise InputError(
-                f"{self._path('results', job.id)} is the result of another job of that name: name another "
-                "directory for this study, or remove that file to do the job again"
+                f"{self._path('results', job.id)} is the result of another job of that name (it differs in "
+                f"{', '.join(_differing(found, wanted))}): name another directory for this study, or remove "
+                "that file to do the job again"
             )
 
     def _path(self, folder: str, name: str) -> Path:
@@ -258,6 +259,13 @@ class JobQueue:
             replace_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
         except OSError as error:
             raise InputError(f"cannot write {path}: {error}") from error
+
+
+def _differing(found: Any, wanted: Mapping[str, Any]) -> list[str]:
+    """Names what two jobs differ in, parameters by their own names."""
+    flat = [{**one, **one.get("parameters", {})} for one in (found or {}, wanted)]
+    names = sorted(name for one in flat for name in one if name != "parameters")
+    return [name for name in dict.fromkeys(names) if flat[0].get(name) != flat[1].get(name)]
 
 
 def read_record(path: Path, schema: str) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """What the jobs of a study do: prepare text, train, score, measure. Each goes on where it was killed."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmpp.architecture import Architecture
-from llmpp.corpus import RECORD, Corpus
+from llmpp.corpus import RECORD, Corpus, file_entry
 from llmpp.errors import InputError
 from llmpp.recipe import Recipe
 from llmpp.study.description import Measuring
+from llmpp.study.finds import known_training, train_find
 from llmpp.study.job import Job
-from llmpp.study.job_queue import RESULT_SCHEMA, read_record
+from llmpp.study.made_with import check_made_again, check_model
 from llmpp.study.place import Place
 from llmpp.study.search_kinds import latency_model, search, student
 from llmpp.study.worker import Kind
@@ -63,69 +65,67 @@ def prepare(job: Job, place: Place) -> dict[str, Any]:
 
 
 def train(job: Job, place: Place) -> dict[str, Any]:
-    """Trains an architecture; brings losses, BLEU (by beams, and greedy on the validation set), and costs."""
-    from llmpp.train import train_architecture
+    """Trains an architecture; brings losses, BLEU (by beams, and greedy on the validation set), and costs.
 
-    architecture, task = _architecture(job, place), Task.from_dict(job.parameters["task"])
-    corpus = Corpus.load(_corpus(place))
-    recipe = Recipe.from_dict(job.parameters["recipe"])
-    if (same := _trained_before(job, place, architecture)) is not None:
-        return same
-    result = train_architecture(
-        architecture,
-        corpus,
-        place.work(job.id),
-        recipe=recipe,
-        space=task.space,
-        device=_device(place),
-        command=place.command,
-    )
-    costs = cost(architecture, task=task)
-    return {
-        "architecture": architecture.to_dict(),
-        **_short(result, recipe, place.work(job.id)),
-        "valid_greedy": _greedy(place.work(job.id), corpus, _device(place)),
-        "flops": costs.flops,
-        "params": costs.params,
-        "embedding_params": costs.embedding_params,
-        "corpus": corpus.hash,
-    }
+    What was trained before as another job is not trained again: its outcome is taken, with `same_as`.
+    """
+    architecture = _architecture(job, place)
+    if "search" in job.parameters:
+        return train_find(job, place, architecture, partial(_trained, job, place, architecture))
+    known = known_training(job, place, architecture)
+    return known or _trained(job, place, architecture, place.work(job.id))
 
 
 def supernet(job: Job, place: Place) -> dict[str, Any]:
-    """Trains a supernet; brings its validation losses."""
+    """Trains a supernet; brings its validation losses, and the digest of its weights.
+
+    Raises:
+        InputError: If the supernet has to be made again for its files, and comes out as another one than that
+            which results were made with.
+    """
     from llmpp.mixture import Mixture
     from llmpp.train import train_supernet
+    from llmpp.translation import find_model
 
-    corpus = Corpus.load(_corpus(place))
+    corpus, folder = Corpus.load(_corpus(place)), place.work(job.id)
     recipe = Recipe.from_dict(job.parameters["recipe"])
     result = train_supernet(
         Task.from_dict(job.parameters["task"]).space,
         corpus,
-        place.work(job.id),
+        folder,
         recipe=recipe,
         mixture=Mixture(**job.parameters["mixture"]),
         device=_device(place),
         command=place.command,
     )
-    return {**_short(result, recipe, place.work(job.id)), "corpus": corpus.hash}
+    sha256 = file_entry(find_model(folder))["sha256"]
+    check_made_again(place, job.id, sha256)
+    return {**_short(result, recipe, folder), "corpus": corpus.hash, "sha256": sha256}
 
 
 def score(job: Job, place: Place) -> dict[str, Any]:
-    """Scores architectures by a supernet; brings the score of each, by number, and what that took."""
+    """Scores architectures by a supernet; brings the score of each, by number, and what that took.
+
+    Raises:
+        InputError: If the supernet is another one than that of its result, or than other results were made
+            with.
+    """
     from llmpp.supernet_predictor import SupernetPredictor
 
-    listed = job.parameters["architectures"]
+    listed, supernet = job.parameters["architectures"], str(job.parameters["supernet"])
     place.work(job.id).mkdir(parents=True, exist_ok=True)
     predictor = SupernetPredictor(
-        place.work(job.parameters["supernet"]),
+        place.work(supernet),
         _corpus(place),
         metric=job.parameters["metric"],
         cache=place.work(job.id) / "scores.sqlite",
         device=_device(place),
     )
+    made_with = {supernet: predictor.setting.checkpoint}
+    check_model(place, supernet, made_with[supernet])
     scores = predictor.predict([Architecture.from_dict(data) for data in listed.values()])
-    return {"scores": dict(zip(listed, scores.tolist(), strict=True)), "usage": predictor.usage.to_dict()}
+    found = dict(zip(listed, scores.tolist(), strict=True))
+    return {"scores": found, "usage": predictor.usage.to_dict(), "made_with": made_with}
 
 
 def latency(job: Job, place: Place) -> dict[str, Any]:
@@ -166,6 +166,8 @@ KINDS: dict[str, Kind] = {
     "student": student,
     "search": search,
 }
+#: Kinds that are done on the CPU, whatever device the study is told to use.
+ON_CPU = frozenset({"prepare", "latency", "latency-model", "student"})
 
 
 def _architecture(job: Job, place: Place) -> Architecture:
@@ -185,16 +187,25 @@ def _architecture(job: Job, place: Place) -> Architecture:
     return Architecture.from_dict(found["architecture"])
 
 
-def _trained_before(job: Job, place: Place, architecture: Architecture) -> dict[str, Any] | None:
-    """What the same training brought as another job: searches may find what is known, or the same twice."""
-    for path in sorted((place.directory / "results").glob("train-*.json")):
-        record = read_record(path, RESULT_SCHEMA)
-        outcome, parameters = record["outcome"], record["job"]["parameters"]
-        is_same = outcome["architecture"] == architecture.to_dict()
-        if is_same and parameters["recipe"] == job.parameters["recipe"]:
-            spent = {"seconds": 0.0, "seconds_to_finish": 0.0}
-            return {**outcome, **spent, "same_as": outcome.get("same_as", record["job"]["id"])}
-    return None
+def _trained(job: Job, place: Place, architecture: Architecture, folder: Path) -> dict[str, Any]:
+    """Trains an architecture in a directory, or goes on there."""
+    from llmpp.train import train_architecture
+
+    task, corpus = Task.from_dict(job.parameters["task"]), Corpus.load(_corpus(place))
+    recipe, device = Recipe.from_dict(job.parameters["recipe"]), _device(place)
+    result = train_architecture(
+        architecture, corpus, folder, recipe=recipe, space=task.space, device=device, command=place.command
+    )
+    costs = cost(architecture, task=task)
+    return {
+        "architecture": architecture.to_dict(),
+        **_short(result, recipe, folder),
+        "valid_greedy": _greedy(folder, corpus, device),
+        "flops": costs.flops,
+        "params": costs.params,
+        "embedding_params": costs.embedding_params,
+        "corpus": corpus.hash,
+    }
 
 
 def _greedy(directory: Path, corpus: Corpus, device: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from llmpp.ranges import integer
-from llmpp.study.dispatcher import Answer
+from llmpp.study.dispatcher import Ending
 from llmpp.study.job import Job
 from llmpp.study.place import Place
 from llmpp.study.worker import question_of
@@ -23,9 +23,10 @@ _GRACE = 5.0
 
 @dataclass
 class _Worker:
-    """A process, and what it does."""
+    """A process, the number that its log is called by, and what it does."""
 
     process: "subprocess.Popen[bytes]"
+    number: int
     job: Job | None = None
 
     @property
@@ -69,10 +70,10 @@ class LocalWorkers:
             worker.input.write(question_of(job, self.place).encode() + b"\n")
             worker.input.flush()
 
-    def wait(self, seconds: float) -> list[Answer]:
-        """Waits for answers, for so many seconds at most."""
-        answers = [self._hear(key.data) for key, _ in self.selector.select(seconds)]
-        return [answer for answer in answers if answer]
+    def wait(self, seconds: float) -> list[Ending]:
+        """Waits for jobs to end, for so many seconds at most."""
+        endings = [self._hear(key.data) for key, _ in self.selector.select(seconds)]
+        return [ending for ending in endings if ending]
 
     def stop(self) -> None:
         """Ends all workers."""
@@ -92,7 +93,8 @@ class LocalWorkers:
     def _hire(self) -> _Worker:
         folder = self.place.directory / "logs"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"worker-{len(self.workers)}.log").open("ab") as log:
+        number = min(set(range(self.n)) - {worker.number for worker in self.workers})
+        with (folder / f"worker-{number}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "llmpp.study.worker"],
                 stdin=subprocess.PIPE,
@@ -100,30 +102,30 @@ class LocalWorkers:
                 stderr=log,
                 env={**os.environ, **dict.fromkeys(_THREADS, "1")},
             )
-        worker = _Worker(process)
+        worker = _Worker(process, number)
         self.workers.append(worker)
         self.selector.register(worker.output, selectors.EVENT_READ, worker)
         return worker
 
-    def _hear(self, worker: _Worker) -> Answer | None:
-        """Reads an answer; a line without an end is that of a worker that died."""
+    def _hear(self, worker: _Worker) -> Ending | None:
+        """Reads how a job ended; a line without an end is that of a worker that died."""
         line, job = worker.output.readline(), worker.job
         if line.endswith(b"\n") and job:
             worker.job = None
-            return answer_of(job, line.decode())
+            return ending_of(job, line.decode())
         self.selector.unregister(worker.output)
         self.workers.remove(worker)
         with contextlib.suppress(BrokenPipeError):
             worker.input.close()
         worker.output.close()
         code = worker.process.wait()
-        return Answer(job, message=f"its worker ended by itself, {_reason(code)}") if job else None
+        return Ending(job, message=f"its worker ended by itself, {_reason(code)}") if job else None
 
 
-def answer_of(job: Job, line: str) -> Answer:
+def ending_of(job: Job, line: str) -> Ending:
     """Reads the line that `perform` returns."""
     content = json.loads(line)
-    return Answer(job, record=content["record"]) if "record" in content else Answer(job, **content["error"])
+    return Ending(job, record=content["record"]) if "record" in content else Ending(job, **content["error"])
 
 
 def _reason(code: int) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 
 from llmpp.study.results import Results
 
-#: What a study asks of its budget: test BLEU of the best, and noise as a share of the signal.
-WANTED_BLEU, WANTED_SHARE = 30.0, 1 / 3
+#: Noise, as a share of the signal, that architectures can be told apart beside.
+WANTED_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -17,17 +17,21 @@ class Noise:
 
     Attributes:
         n: Architectures trained so far.
+        n_missing: Trainings that are not done, further seeds included.
         best_bleu: The best BLEU on the test set.
         architecture_std: Standard deviation of validation BLEU over architectures, of the first seed.
         seed_std: The same over seeds of one architecture, pooled; None where nothing was repeated.
         replicated: Number, seed and outcome of each training of the repeated architectures.
+        wanted_bleu: What the best is to reach; 0 if nothing was wanted.
     """
 
     n: int
+    n_missing: int
     best_bleu: float
     architecture_std: float
     seed_std: float | None
     replicated: tuple[tuple[int, int, dict[str, Any]], ...]
+    wanted_bleu: float = 0.0
 
     @classmethod
     def of(cls, results: Results) -> "Noise":
@@ -43,10 +47,12 @@ class Noise:
                 variances.append(np.var([one["valid"]["bleu"] for _, _, one in found], ddof=1))
         return cls(
             len(first),
+            sum(len(results.missing[what]) for what in ("trainings", "further seeds")),
             max((one["test"]["bleu"] for one in first), default=0.0),
             float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,
             float(np.sqrt(np.mean(variances))) if variances else None,
             tuple(replicated),
+            results.study.wanted_bleu,
         )
 
     @property
@@ -56,16 +62,29 @@ class Noise:
             return None
         return self.seed_std / self.architecture_std
 
+    @property
+    def _verdict(self) -> str:
+        if not self.wanted_bleu:
+            return ""
+        is_good = self.best_bleu >= self.wanted_bleu
+        return f"; {self.wanted_bleu:g} were wanted{'' if is_good else ', so that is NOT enough'}"
+
     def describe(self) -> str:
-        """Says it in a sentence or two, and whether it is as wanted."""
-        good = "as" if self.best_bleu >= WANTED_BLEU else "not"
-        wanted = f"({good} the {WANTED_BLEU:g} that were wanted)"
-        best = f"The best of {self.n} reaches {self.best_bleu:.2f} BLEU on the test set {wanted}."
+        """Says it in a sentence or two, and whether it is as wanted, once all trainings are done."""
+        if not self.n:
+            return "No architecture is trained yet."
+        reached = f"The best of {self.n} reaches {self.best_bleu:.2f} BLEU on the test set"
+        if self.n_missing:
+            return (
+                f"{reached} so far. How far seeds and architectures differ is said when all trainings are "
+                f"done: {self.n_missing} are missing."
+            )
+        best = f"{reached}{self._verdict}."
         if self.share is None or self.seed_std is None:
-            return f"{best} No architecture was trained with several seeds yet."
+            return f"{best} No architecture was trained with several seeds, so nothing is known of noise."
         verdict = "less" if self.share < WANTED_SHARE else "NOT less"
         return (
             f"{best} Validation BLEU varies by {self.architecture_std:.3f} (standard deviation) over "
             f"architectures and by {self.seed_std:.3f} over seeds of one: {100 * self.share:.0f}% of that, "
-            f"{verdict} than the third that was wanted."
+            f"{verdict} than the third that it may be."
         )

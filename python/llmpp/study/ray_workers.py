@@ -9,9 +9,9 @@ from typing import Any
 
 from llmpp.errors import InputError, require
 from llmpp.ranges import integer
-from llmpp.study.dispatcher import Answer
+from llmpp.study.dispatcher import Ending
 from llmpp.study.job import Job
-from llmpp.study.local_workers import answer_of
+from llmpp.study.local_workers import ending_of
 from llmpp.study.place import Place
 from llmpp.study.worker import perform, question_of
 
@@ -52,8 +52,8 @@ class RayWorkers:
         """Has the cluster begin a job."""
         self.running[self.perform.remote(question_of(job, self.place))] = job
 
-    def wait(self, seconds: float) -> list[Answer]:
-        """Waits for answers, for so many seconds at most."""
+    def wait(self, seconds: float) -> list[Ending]:
+        """Waits for jobs to end, for so many seconds at most."""
         if not self.running:
             time.sleep(seconds)
             return []
@@ -67,9 +67,9 @@ class RayWorkers:
         self.running = {}
         self.ray.shutdown()
 
-    def _hear(self, reference: Any) -> Answer:
+    def _hear(self, reference: Any) -> Ending:
         job = self.running.pop(reference)
         try:
-            return answer_of(job, self.ray.get(reference))
+            return ending_of(job, self.ray.get(reference))
         except (self.ray.exceptions.RayError, OSError) as error:
-            return Answer(job, message=f"its worker was lost: {type(error).__name__}", details=str(error))
+            return Ending(job, message=f"its worker was lost: {type(error).__name__}", details=str(error))

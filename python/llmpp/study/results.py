@@ -14,7 +14,9 @@ from llmpp.study.job import Job
 from llmpp.study.job_queue import JobQueue
 from llmpp.study.status import seconds_of
 
-_MOST_NAMED = 5
+_MOST_NAMED = 3
+#: What a task's figures are made of, by the keys of `Results.missing`.
+_FIGURES = ("trainings", "latencies")
 
 
 @dataclass(frozen=True)
@@ -79,18 +81,34 @@ class Results:
             found[kind] = found.get(kind, 0.0) + seconds_of(record)
         return found
 
+    @cached_property
+    def missing(self) -> Mapping[str, list[str]]:
+        """What is not done of the figures of all architectures: ids of jobs, by what they bring.
+
+        'trainings' are those of every architecture with the first seed, 'further seeds' those that tell noise
+        from signal, 'latencies' and 'supernet scores' what the names say.
+        """
+        first, *others = self.study.architectures.seeds
+        again = self.study.architectures.replicated
+        needed = {
+            "trainings": [training_id(number, first) for number in self.architectures],
+            "further seeds": [training_id(number, seed) for number in again for seed in others],
+            "latencies": [measurement_id(number) for number in self.architectures],
+            "supernet scores": [job.id for job in self.queue.jobs.values() if job.kind == "score"],
+        }
+        return {what: [name for name in names if name not in self.records] for what, names in needed.items()}
+
     def check_complete(self) -> None:
         """Checks that all architectures were trained and measured.
 
         Raises:
             InputError: If one was not.
         """
-        seed = self.study.architectures.seeds[0]
-        needed = [name for n in self.architectures for name in (training_id(n, seed), measurement_id(n))]
-        missing = [name for name in needed if name not in self.records]
-        if missing:
-            rest = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+        found = [f"{len(self.missing[what])} {what}" for what in _FIGURES if self.missing[what]]
+        names = [name for what in _FIGURES for name in self.missing[what]]
+        if names:
+            more = ", ..." if len(names) > _MOST_NAMED else ""
             raise InputError(
-                f"{self.directory} has no results of {', '.join(missing[:_MOST_NAMED])}{rest}: go on with "
-                "`llmpp study run`"
+                f"{self.directory} lacks {' and '.join(found)} of {len(self.architectures)} "
+                f"({', '.join(names[:_MOST_NAMED])}{more}): go on with `llmpp study run`"
             )

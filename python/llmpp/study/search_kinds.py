@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,27 @@ import numpy as np
 
 from llmpp.architecture import Architecture
 from llmpp.baselines import FROM_DEMONSTRATIONS, Predict, physics
+from llmpp.corpus import file_entry
+from llmpp.errors import InputError
 from llmpp.exam import Exam
-from llmpp.phase import name_of
+from llmpp.file_lock import locked
 from llmpp.predictor import MlpPredictor, Predictor, load_latency, load_predictor
+from llmpp.replacement import replaced
 from llmpp.result import SearchResult
+from llmpp.scoring_usage import ScoringUsage
 from llmpp.study.comparison import STUDENT, Method
-from llmpp.study.comparison_jobs import LATENCY_MODEL, STUDENT_JOB, n_places
 from llmpp.study.description import Measuring
 from llmpp.study.job import Job
+from llmpp.study.made_with import check_made_again, check_model
 from llmpp.study.place import Place
+from llmpp.study.search_costs import costs_of
+from llmpp.study.search_jobs import LATENCY_MODEL, STUDENT_JOB, n_places
 from llmpp.supernet_predictor import SupernetPredictor
 from llmpp.task import Figures, Task
 
 #: Architectures that say what share of all lies below a latency; those that a student is taught on.
 _N_DRAWN, _N_TAUGHT = 2000, 450
+_LATENCY_FILE, _STUDENT_FILE = "latency.safetensors", "student.safetensors"
 #: Those that a student may be taught by; which is best is found by leaving out one architecture at a time.
 TEACHERS: Mapping[str, Predict] = {**FROM_DEMONSTRATIONS, "ridge on log depth, log FLOPs": physics}
 
@@ -45,7 +53,7 @@ def latency_model(job: Job, place: Place) -> dict[str, Any]:
         command=place.command,
     )
     measured = run_campaign(campaign, resume=True)
-    path = folder / "latency.safetensors"
+    path = folder / _LATENCY_FILE
     fitted = fit_file(campaign.output, path, task, hardware=processor(), command=place.command)
     model = base64.b64encode(path.read_bytes()).decode()
     return {
@@ -57,7 +65,12 @@ def latency_model(job: Job, place: Place) -> dict[str, Any]:
 
 
 def student(job: Job, place: Place) -> dict[str, Any]:
-    """Distils the predictor that misses least what it has not seen; brings its name and all errors."""
+    """Distils the predictor that misses least what it has not seen; brings its name and all errors.
+
+    Raises:
+        InputError: If the student has to be made again for its file, and comes out as another one than that
+            which results were made with.
+    """
     from llmpp.answers import Answer, Answers, write_answers
     from llmpp.distill import distill_file
     from llmpp.labelling import sample_unlabelled
@@ -72,9 +85,11 @@ def student(job: Job, place: Place) -> dict[str, Any]:
     rows = tuple(Answer(one, float(answer)) for one, answer in zip(asked, answers, strict=True))
     header = {"task": task.name, "model": teacher, "source": "llmpp study run"}
     write_answers(folder / "answers.jsonl", Answers(header, rows))
-    output = folder / "student.safetensors"
+    output = folder / _STUDENT_FILE
     report = distill_file(folder / "answers.jsonl", output, task, command=place.command)
-    return {"teacher": teacher, "left_out_mae": errors, "student": report}
+    sha256 = load_predictor(output, task=task).identity
+    check_made_again(place, job.id, sha256)
+    return {"teacher": teacher, "left_out_mae": errors, "student": report, "sha256": sha256}
 
 
 def search(job: Job, place: Place) -> dict[str, Any]:
@@ -85,32 +100,58 @@ def search(job: Job, place: Place) -> dict[str, Any]:
     from llmpp.hsnas import search as run_search
 
     parameters = job.parameters
-    task = Task.from_dict(parameters["task"])
-    settings = {name: value for name, value in parameters["method"].items() if name != "name"}
-    method, evolution = Method(**settings), dict(parameters["evolution"])
-    if method.is_random:
-        evolution = {**evolution, "n_iterations": 1, "n_population": n_places(evolution)}
+    task, method = Task.from_dict(parameters["task"]), _method(job)
     place.work(job.id).mkdir(parents=True, exist_ok=True)
     latency = _latency(place, task)
     bound = _bound(latency, task, parameters["quantile"])
-    predictors = [_predictor(name, task, job, place) for name in method.predictors]
+    judge = str(parameters["judge"])
+    predictors = {name: _predictor(name, task, job, place) for name in (*method.predictors, judge)}
+    made_with = _made_with({LATENCY_MODEL: latency, **predictors}, place)
     result = run_search(
         task,
         latency,
         {"latency_ms": bound},
         strategy="evolution",
         seed=parameters["seed"],
-        initial=predictors[0],
-        baseline=predictors[1] if len(predictors) > 1 else None,
+        initial=predictors[method.initial],
+        baseline=predictors.get(method.baseline),
         switch=method.switch,
         run_dir=place.work(job.id) / "run",
         resume=True,
-        **evolution,
+        **_evolution(job, method),
     )
-    costs = _costs(result, dict(zip(method.predictors, predictors, strict=True)))
-    judge = next((one for one in predictors if _is_of(one, parameters["judge"], place)), None)
-    judge = judge or _supernet(parameters["judge"], job, place)
-    return {"bound_ms": bound, "status": result.status, **_found(result, judge), **costs}
+    # Before the judge, which may be one of them, is asked again.
+    costs = costs_of(result, _usages(predictors, method))
+    found = _found(result, predictors[judge])
+    return {"bound_ms": bound, "status": result.status, **found, **costs, "made_with": made_with}
+
+
+def _method(job: Job) -> Method:
+    return Method(**{name: value for name, value in job.parameters["method"].items() if name != "name"})
+
+
+def _evolution(job: Job, method: Method) -> dict[str, Any]:
+    given = dict(job.parameters["evolution"])
+    return {**given, "n_iterations": 1, "n_population": n_places(given)} if method.is_random else given
+
+
+def _usages(predictors: Mapping[str, Predictor], method: Method) -> dict[str, ScoringUsage]:
+    """What the supernets of a method have scored so far."""
+    named = {name: predictors[name] for name in method.predictors}
+    return {name: one.usage for name, one in named.items() if isinstance(one, SupernetPredictor)}
+
+
+def _made_with(predictors: Mapping[str, Predictor], place: Place) -> dict[str, str]:
+    """Says which models of other jobs are there, and checks that they are those of their results."""
+    found = {}
+    for name, predictor in predictors.items():
+        if isinstance(predictor, SupernetPredictor):
+            found[name] = predictor.setting.checkpoint
+        elif isinstance(predictor, MlpPredictor) and name in (LATENCY_MODEL, STUDENT):
+            found[name] = predictor.identity
+    for name, sha256 in found.items():
+        check_model(place, name, sha256)
+    return found
 
 
 def _found(result: SearchResult, judge: Predictor) -> dict[str, Any]:
@@ -127,35 +168,19 @@ def _found(result: SearchResult, judge: Predictor) -> dict[str, Any]:
     }
 
 
-def _costs(result: SearchResult, predictors: Mapping[str, Predictor]) -> dict[str, Any]:
-    """Counts a search's evaluations and seconds, those before it was killed included."""
-    # In results, predictors are called as in the study: their own names may be paths.
-    names = {name_of(one): name for name, one in predictors.items()}
-    usages = [one.usage for one in predictors.values() if isinstance(one, SupernetPredictor)]
-    supernet_now = sum(usage.seconds for usage in usages)
-    supernet = supernet_now + sum(usage.seconds_cached for usage in usages)
-    scored: dict[str, int] = {}
-    for iteration in result.history:
-        name = names.get(iteration.predictor, iteration.predictor)
-        scored[name] = scored.get(name, 0) + iteration.n_evaluations
-    return {
-        "n_evaluations": scored,
-        "n_supernet_evaluations": sum(usage.n_evaluations + usage.n_cached for usage in usages),
-        "supernet_seconds": round(supernet, 2),
-        "search_seconds": round(max(result.seconds - supernet_now, 0.0) + supernet, 2),
-        "best_scores": [iteration.best_score for iteration in result.history],
-    }
-
-
 def _latency(place: Place, task: Task) -> MlpPredictor:
     """The latency model, out of its job's result: that is carried to other machines, its file may not be."""
-    path = place.work(LATENCY_MODEL) / "latency.safetensors"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(base64.b64decode(place.outcome(LATENCY_MODEL)["model"]))
-        part.replace(path)
-    return load_latency(path, task=task)
+    path, model = (
+        place.work(LATENCY_MODEL) / _LATENCY_FILE,
+        base64.b64decode(place.outcome(LATENCY_MODEL)["model"]),
+    )
+    # Several workers may come to want it at once.
+    with locked(place.directory / "locks" / "latency-model.restored.lock"):
+        if not path.is_file() or path.read_bytes() != model:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replaced(path) as part:
+                part.write_bytes(model)
+        return replace(load_latency(path, task=task), name=LATENCY_MODEL)
 
 
 def _bound(latency: MlpPredictor, task: Task, quantile: float) -> float:
@@ -165,22 +190,33 @@ def _bound(latency: MlpPredictor, task: Task, quantile: float) -> float:
 
 
 def _predictor(name: str, task: Task, job: Job, place: Place) -> Predictor:
+    """Loads a predictor; it is called as in the study, not by its path, so that a study may be moved."""
     if name.startswith("supernet-"):
         return _supernet(name, job, place)
     if name == STUDENT:
-        return load_predictor(place.work(STUDENT_JOB) / "student.safetensors", task=task)
+        return replace(load_predictor(place.work(STUDENT_JOB) / _STUDENT_FILE, task=task), name=STUDENT)
     path = Path(place.settings.get("folder", ".")) / name
-    return load_predictor(path if path.is_file() else name, task=task)
+    if path.is_file():
+        _check_file(path, job.parameters.get("files", {}).get(name))
+        return replace(load_predictor(path, task=task), name=name)
+    return load_predictor(name, task=task)
+
+
+def _check_file(path: Path, sha256: str | None) -> None:
+    """Checks that a weights file is the one that the job was made for; of jobs of older versions, nothing."""
+    if sha256 is not None and (found := file_entry(path)["sha256"]) != sha256:
+        raise InputError(
+            f"{path} is another file ({found:.12}) than when the run began ({sha256:.12}): begin the run "
+            "again, or put the former file there"
+        )
 
 
 def _supernet(name: str, job: Job, place: Place) -> SupernetPredictor:
     corpus, store = place.work("prepare") / "corpus", place.work(job.id) / "scores.sqlite"
     device = str(place.settings.get("device", "auto"))
-    return SupernetPredictor(place.work(name), corpus, cache=store, device=device)
-
-
-def _is_of(predictor: Predictor, name: str, place: Place) -> bool:
-    return isinstance(predictor, SupernetPredictor) and predictor.path.parent == place.work(name)
+    predictor = SupernetPredictor(place.work(name), corpus, cache=store, device=device)
+    predictor.name = name
+    return predictor
 
 
 def _with_figures(task: Task, job: Job, place: Place) -> Task:

@@ -61,8 +61,10 @@ def status_of(jobs: JobQueue, *, n_workers: int = 2) -> Status:
     """
     states, now = jobs.states(), time.time()
     claims = jobs.claims()
-    seconds = {name: seconds_of(jobs.result(name)) for name, state in states.items() if state == "done"}
-    left = _left(jobs, states, seconds)
+    records = {name: jobs.result(name) for name, state in states.items() if state == "done"}
+    seconds = {name: seconds_of(record) for name, record in records.items()}
+    telling = {name: seconds[name] for name, record in records.items() if not is_known(record)}
+    left = _left(jobs, states, telling)
     for name, state in states.items():
         if state == "running" and name in claims:
             seconds[name] = now - claims[name].started
@@ -73,11 +75,27 @@ def status_of(jobs: JobQueue, *, n_workers: int = 2) -> Status:
 
 
 def seconds_of(record: Mapping[str, Any]) -> float:
-    """The seconds of a job, those before it was killed included where it counts them."""
+    """The seconds of a job, those before it was killed included where it counts them.
+
+    A training that was done as another job took none, though its worker may have waited for the other.
+    """
     outcome = record["outcome"]
-    parts = [outcome.get(name, 0) for name in ("seconds", "seconds_to_finish")]
+    if is_known(record):
+        return 0.0
+    names = ("seconds", "seconds_to_finish") if "seconds" in outcome else ("search_seconds",)
+    usage = outcome.get("usage", {})
+    parts = [
+        *(outcome.get(name, 0) for name in names),
+        usage.get("seconds", 0),
+        usage.get("seconds_cached", 0),
+    ]
     counted = sum(part for part in parts if isinstance(part, (int, float)))
     return max(float(record["seconds"]), float(counted))
+
+
+def is_known(record: Mapping[str, Any]) -> bool:
+    """Whether a job was done as another one, so that its seconds tell nothing."""
+    return "same_as" in record["outcome"]
 
 
 def _left(jobs: JobQueue, states: Mapping[str, State], seconds: Mapping[str, float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmpp.errors import InputError
+from llmpp.study.expansion import measurement_id
 from llmpp.study.results import Results
 from llmpp.text import replace_text
 
@@ -15,6 +16,8 @@ from llmpp.text import replace_text
 SPLITS = (123, 456, 789)
 #: A split demonstrates one architecture of so many.
 _SHARE = 3
+#: With fewer architectures, splits have too few demonstrations to test predictors.
+FEWEST_TO_TEST = 2 * _SHARE
 #: What the scores of supernets are called, as in the WMT tasks; by loss they are minus nats per token.
 NAMES: Mapping[str, str] = {"plain": "hat", "layer-wise": "layer_wise_mos", "neuron-wise": "neuron_wise_mos"}
 _SUFFIXES: Mapping[str, str] = {"bleu": "", "loss": "_loss"}
@@ -32,6 +35,11 @@ def task_dict(results: Results, *, command: str) -> dict[str, Any]:
         InputError: If a training or a measurement is not done.
     """
     results.check_complete()
+    return trained_task(results, command=command)
+
+
+def trained_task(results: Results, *, command: str) -> dict[str, Any]:
+    """Makes the same of trainings, all of which must be there; a latency that is not is NaN."""
     scores = {score_name(kind, metric): found for kind, metric, found in results.scores()}
     return {
         **results.study.task_dict,
@@ -56,22 +64,24 @@ def split(numbers: list[int], seed: int) -> list[int]:
 
 def source(results: Results, command: str) -> str:
     """Says in one line where the figures come from: corpus, machine, versions, seeds, command."""
-    study = results.study
+    study, training, measuring = results.study, results.study.training, results.study.measuring
     sets = (results.outcome("prepare") or {}).get("sets", {})
     sizes = ", ".join(f"{entry['n_pairs']:,} {name}" for name, entry in sets.items())
-    training = study.training
+    corpus = f"{Path(study.corpus.path).name or study.name}{f' ({sizes} pairs)' if sets else ''}"
+    threads = f"{measuring.threads} thread{'s' if measuring.threads > 1 else ''}"
     return (
-        f"trained from scratch and measured by llmpp: {command}; corpus {Path(study.corpus.path).name} "
-        f"({sizes} pairs); {training.n_updates:,} updates of {training.max_tokens:,} tokens, seed "
-        f"{study.architectures.seeds[0]}; BLEU by {training.n_beams} beams; latency of "
-        f"{study.measuring.threads} thread, {study.measuring.n_beams} beams; {_made(results)}"
+        f"trained from scratch and measured by llmpp: {command}; corpus {corpus}; {training.n_updates:,} "
+        f"updates of {training.max_tokens:,} tokens, seed {study.architectures.seeds[0]}; BLEU by "
+        f"{training.n_beams} beams; latency of {threads}{_measured(results)}, {measuring.n_beams} beams; "
+        f"{_made(results)}"
     )
 
 
 def _figures(results: Results, number: int, scores: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
-    training, latency = results.training(number), results.latency(number)
-    if training is None or latency is None:
-        raise InputError(f"architecture {number} was not trained or not measured")
+    training = results.training(number)
+    if training is None:
+        raise InputError(f"architecture {number} was not trained: go on with `llmpp study run`")
+    latency = results.latency(number) or {"latency_ms": float("nan")}
     return {
         "id": number,
         "valid_score": round(training["valid"]["bleu"], 2),
@@ -82,10 +92,21 @@ def _figures(results: Results, number: int, scores: Mapping[str, Mapping[int, fl
     }
 
 
+def _measured(results: Results) -> str:
+    """The machines whose latencies there are."""
+    names = filter(results.records.__contains__, map(measurement_id, results.architectures))
+    machines = dict.fromkeys(results.records[name]["machine"]["device_name"] for name in names)
+    return f" of {' and '.join(machines)}" if machines else ""
+
+
 def _made(results: Results) -> str:
     """Machines, versions and dates of the results, each once."""
     records = [record for name, record in results.records.items() if results.job(name).kind != "prepare"]
-    machines = dict.fromkeys(record["machine"]["device_name"] for record in records)
+    if not records:
+        return "nothing is done yet"
+    # A training's own machine may be a GPU; the record's is the CPU that it ran on.
+    owns = [record["outcome"].get("machine") or record["machine"] for record in records]
+    machines = dict.fromkeys(machine["device_name"] for machine in owns)
     versions = {name: dict.fromkeys(record["versions"][name] for record in records) for name in _PACKAGES}
     dates = sorted({record["date"] for record in records})
     listed = ", ".join(f"{name} {'/'.join(found)}" for name, found in versions.items())

@@ -1,8 +1,8 @@
 """Does jobs: `perform` in any process, and the loop of a local worker, which is a process of its own.
 
-A local worker reads one JSON object `{job, place}` per line of its standard input, and answers by one line:
-`{"record": ...}`, or `{"error": {message, details, is_final}}`. It ends at once when its input ends, so that
-it does not outlive its run.
+A local worker reads one JSON object `{job, place}` per line of its standard input, and says by one line how
+each ended: `{"record": ...}`, or `{"error": {message, details, is_final}}`. It ends at once when its input
+ends, so that it does not outlive its run.
 """
 
 import json
@@ -34,7 +34,7 @@ _NICENESS = 10
 
 
 def perform(question: str) -> str:
-    """Does the job of a line, and returns the answer's line.
+    """Does the job of a line, and returns the line that says how it ended.
 
     The job's own lock is held meanwhile: should a run be dead whose worker still lives, the next one waits
     for the worker's end.
@@ -46,7 +46,7 @@ def perform(question: str) -> str:
     try:
         with locked(place.directory / "locks" / f"{job.id}.lock"):
             return json.dumps({"record": _record(job, place)}, allow_nan=False)
-    except Exception as error:  # noqa: BLE001 - any failure of a job is an answer
+    except Exception as error:  # noqa: BLE001 - any failure of a job is an ending
         message = f"{type(error).__name__}: {error}"
         details = "".join(traceback.format_exception(error))
         is_final = isinstance(error, _FINAL)
@@ -59,31 +59,43 @@ def question_of(job: Job, place: Place) -> str:
 
 
 def _record(job: Job, place: Place) -> dict[str, Any]:
-    kinds: Mapping[str, Kind] = import_module(place.kinds).KINDS
+    module = import_module(place.kinds)
+    kinds: Mapping[str, Kind] = module.KINDS
     if job.kind not in kinds:
         raise unknown("kind of job", job.kind, list(kinds))
     start = time.perf_counter()
     outcome = dict(kinds[job.kind](job, place))
+    is_on_cpu = job.kind in getattr(module, "ON_CPU", ())
     return {
         "outcome": outcome,
         "seconds": round(time.perf_counter() - start, 3),
-        "machine": describe_machine("cpu", "torch"),
+        "machine": describe_machine("cpu" if is_on_cpu else _device(place), "torch"),
         **origin(place.command, _PACKAGES, None),
     }
+
+
+def _device(place: Place) -> str:
+    """The device that jobs here use, such as 'cuda:0'; the CPU where the place does not say."""
+    name = str(place.settings.get("device", "cpu"))
+    if name == "cpu":
+        return name
+    from llmpp.device import find_device
+
+    return str(find_device(name))
 
 
 def main() -> None:
     """Does jobs until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(max(0, _NICENESS - os.nice(0)))
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as endings:
         # What a job prints belongs into the log.
         os.dup2(2, 1)
         questions: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=_read, args=(questions,), daemon=True).start()
         while True:
-            answers.write(perform(questions.get()) + "\n")
-            answers.flush()
+            endings.write(perform(questions.get()) + "\n")
+            endings.flush()
 
 
 def _read(questions: "queue.SimpleQueue[str]") -> None:
