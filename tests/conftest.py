@@ -106,3 +106,21 @@ def ask(stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
         return LlmPredictor(TASK, split="123", settings=settings, **options)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def done_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The file and the directory of a small study of 6 architectures that was run, with searches."""
+    for package in ("torch", "safetensors", "tokenizers", "sacrebleu", "sklearn"):
+        pytest.importorskip(package)
+    from llmpp import distill
+    from small_study import COMPARISON, run_here, write_small_study
+
+    folder = tmp_path_factory.mktemp("study")
+    file = write_small_study(folder, 6, **COMPARISON)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distill, "N_STEPS", 20)
+        patch.setattr(distill, "N_FOLDS", 2)
+        states = run_here(file, folder / "out")
+    assert set(states.values()) == {"done"}
+    return file, folder / "out"

@@ -84,6 +84,63 @@ def test_a_dry_run_knows_what_is_cached(stand_in: StandIn, tmp_path: Path, llmpp
     assert (content["n_cached"], content["n_calls"]) == (2, 1)
 
 
+def test_a_dry_run_prices_what_the_same_command_would_ask(
+    stand_in: StandIn, tmp_path: Path, llmpp_command: Command
+) -> None:
+    def priced(*arguments: str) -> tuple[int, int]:
+        content = last_line(llmpp_command("label", *to(stand_in), *arguments, "--dry-run", "--json").out)
+        return content["n_architectures"], content["n_calls"]
+
+    assert priced() == priced("-o", "a.jsonl") == (450, 3)
+    assert priced("--split", "123") == priced("--split", "123", "--export", "out") == (300, 2)
+    assert priced("--export", "out") == (3 * 300 + 450, 9), "all splits, and all figures"
+    assert not list(tmp_path.glob("*.jsonl"))
+    assert not (tmp_path / "out").exists()
+    made = llmpp_command("label", *to(stand_in), "--export", "out", "--json")
+    assert last_line(made.out)["n_questions"] == 9
+    assert stand_in.bodies == []
+
+
+def test_answers_of_exported_questions_are_found_split_by_split_and_what_is_held_out_is_not_learnt_from(
+    stand_in: StandIn, tmp_path: Path, llmpp_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    from llmpp import distill
+
+    llmpp_command("label", *to(stand_in), "--export", "out")
+    for path in (tmp_path / "out" / "prompts").iterdir():
+        (tmp_path / "out" / "replies" / path.name).write_text(in_context({"input": path.read_text()}))
+    assert (
+        last_line(llmpp_command("cache", "import", "out", "--model", "gpt-4.1", "--json").out)["n_new"] == 9
+    )
+    pools = {}
+    for split, n in (("123", 300), ("456", 300), ("all", 450)):
+        ask = ("label", *to(stand_in), "--split", split, "--max-calls", "0", "-o", f"{split}.jsonl", "--json")
+        assert last_line(llmpp_command(*ask).out)["n_answers"] == n
+        held_out = {figures.architecture for figures in TASK.held_out(split)}
+        asked = set(read_answers(tmp_path / f"{split}.jsonl").architectures)
+        assert held_out <= asked
+        pools[split] = asked - held_out
+    assert pools["123"] == pools["456"]
+    assert not pools["123"] & pools["all"]
+    monkeypatch.setattr(distill, "N_STEPS", 5)
+    monkeypatch.setattr(distill, "N_FOLDS", 2)
+    for split, n in (("123", 280), ("all", 450)):
+        learn = (
+            "distill",
+            f"{split}.jsonl",
+            "--task",
+            "wmt14.en-de",
+            "--split",
+            split,
+            "-o",
+            "s.safetensors",
+        )
+        assert last_line(llmpp_command(*learn, "--json").out)["n_answers"] == n
+    assert stand_in.bodies == []
+
+
 def test_label_writes_answers_and_a_record_of_the_run(
     stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
@@ -163,8 +220,8 @@ def test_label_does_not_replace_the_answers_of_another_model(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "one of --output FILE, --export DIR and --dry-run"),
-        (["-o", "a", "--dry-run"], "one of --output FILE"),
+        ([], "one of --output FILE and --export DIR, or --dry-run"),
+        (["-o", "a", "--export", "b"], "one of --output FILE"),
         (["-o", "a", "--n", "0"], "`n` must be an integer in 1..1000000, got 0"),
         (["-o", "a", "--split", "12"], "unknown split of wmt14.en-de '12'"),
         (["-o", "a", "--without", "roll"], "unknown part of the prompt 'roll'"),
@@ -190,13 +247,13 @@ def test_wrong_use_of_label_exits_with_two(
 def test_questions_go_out_and_replies_come_in_by_files(
     stand_in: StandIn, tmp_path: Path, llmpp_command: Command
 ) -> None:
-    ask = ["label", *to(stand_in), "--n", 4, "--batch-size", 2]
+    ask = ["label", *to(stand_in), "--split", "all", "--n", 4, "--batch-size", 2]
     assert last_line(llmpp_command(*ask, "--export", "out", "--json").out)["n_questions"] == 2
     for path in (tmp_path / "out" / "prompts").iterdir():
         (tmp_path / "out" / "replies" / path.name).write_text(in_context({"input": path.read_text()}))
-    (tmp_path / "out" / "replies" / "wmt14.en-de_split-all_1.txt").unlink()
+    (tmp_path / "out" / "replies" / "wmt14.en-de_all30_1.txt").unlink()
     result = llmpp_command("cache", "import", "out", "--model", "gpt-4.1")
-    assert "wmt14.en-de_split-all_1: there is no reply" in result.out
+    assert "wmt14.en-de_all30_1: there is no reply" in result.out
     assert result.code == 0
     result = llmpp_command(*ask, "-o", "a.jsonl", "--max-calls", 0, "--json")
     assert (last_line(result.out)["n_answers"], last_line(result.out)["n_missing"]) == (2, 2)

@@ -38,7 +38,7 @@ def predictor(cache: ReplyCache, **model: Any) -> LlmPredictor:
 
 
 def exported(cache: ReplyCache, folder: Path, **model: Any) -> list[dict[str, Any]]:
-    export_questions(predictor(cache, **model).survey(ASKED), folder, split="123")
+    export_questions({"123": predictor(cache, **model).survey(ASKED)}, folder)
     return read_lines(folder / "index.jsonl")
 
 
@@ -84,7 +84,27 @@ def test_the_index_says_what_was_asked(cache: ReplyCache, tmp_path: Path) -> Non
     assert queries[-1] == {"tfs": 4}
     assert [pool[query["pool"]] for query in queries[:-1]] == [found.to_dict() for found in ASKED[:-1]]
     assert rows[0]["demonstrations"] == [figures.id for figures in TASK.demonstrations("123")]
-    assert (rows[0]["task"], rows[0]["split"], rows[0]["model"]) == ("wmt14.en-de", "123", "gpt-4.1")
+    assert (rows[0]["task"], rows[0]["split"], rows[0]["model"]) == ("wmt14.en-de", 123, "gpt-4.1")
+
+
+@pytest.mark.parametrize(("one", "other"), [("a/b", "a b"), ("dev", "DEV")])
+def test_two_splits_do_not_write_over_each_others_questions(
+    one: str, other: str, cache: ReplyCache, tmp_path: Path
+) -> None:
+    survey = predictor(cache).survey(ASKED)
+    with pytest.raises(InputError, match=f"splits '{one}' and '{other}' would both be called .* rename"):
+        export_questions({one: survey, other: survey}, tmp_path / "questions")
+    assert not (tmp_path / "questions").exists()
+
+
+def test_only_a_seed_is_written_as_a_number(cache: ReplyCache, tmp_path: Path) -> None:
+    survey = predictor(cache).survey(ASKED[:1])
+    export_questions(dict.fromkeys(("0", "²", "012"), survey), tmp_path / "questions")
+    rows = read_lines(tmp_path / "questions" / "index.jsonl")
+    assert [row["split"] for row in rows] == [0, "\u00b2", "012"]
+    assert [row["name"] for row in rows] == [
+        f"wmt14.en-de_{stem}_0" for stem in ("seed0", "split-_", "split-012")
+    ]
 
 
 def test_what_is_missing_is_said_and_exported_again(cache: ReplyCache, tmp_path: Path) -> None:
@@ -420,9 +440,9 @@ def test_a_batch_of_an_index_without_models_is_reported(
 def test_a_task_may_have_any_name(cache: ReplyCache, tmp_path: Path) -> None:
     folder, task = tmp_path / "questions", replace(TASK, name="../my tasks/größte: 1")
     asking = LlmPredictor(task, split="123", cache=cache.path, max_calls=0)
-    assert export_questions(asking.survey(ASKED), folder, split="123") == 1
+    assert export_questions({"123": asking.survey(ASKED)}, folder) == 1
     (row,) = read_lines(folder / "index.jsonl")
-    assert row["name"] == ".._my_tasks_gr_te_1_split-123_0"
+    assert row["name"] == ".._my_tasks_gr_te_1_seed123_0"
     assert row["task"] == task.name
     reply_by_hand(folder, row["name"])
     assert problems_of(import_replies(cache, folder, model="gpt-4.1")) == [""]

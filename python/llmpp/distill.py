@@ -7,7 +7,7 @@ held-out answers alone. `docs/distillation.md` has the figures, and what was tri
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from llmpp.answers import read_answers
+from llmpp.answers import Answers, read_answers
 from llmpp.cpu_threads import threads
 from llmpp.errors import InputError, require
 from llmpp.provenance import origin
@@ -202,6 +202,8 @@ def distill_file(
 ) -> dict[str, Any]:
     """Distils the answers of a file into a student, and writes it with its record.
 
+    What a split holds out, to test on, is not learnt from.
+
     Returns:
         The size chosen, its error on held-out answers in the unit of the answers, and their number.
 
@@ -212,7 +214,7 @@ def distill_file(
     """
     seed = integer("seed", seed, 0, LARGEST_SEED)
     made = origin(command, ["llmpp", "numpy", "torch"], date)
-    answers = read_answers(answers_path).of_split(split)
+    answers = _to_learn_from(read_answers(answers_path).of_split(split), task, split)
     if len(answers.rows) < _MIN_ANSWERS:
         raise InputError(
             f"{answers_path} has {len(answers.rows)} answers; a student needs at least {_MIN_ANSWERS}"
@@ -242,3 +244,11 @@ def distill_file(
     }
     write_mlp(output, student.tensors(), record)
     return report
+
+
+def _to_learn_from(answers: Answers, task: Task, split: str) -> Answers:
+    """Leaves out the answers about what a split of the task holds out."""
+    if split not in (task.splits or {}):
+        return answers
+    held_out = {figures.architecture for figures in task.held_out(split)}
+    return replace(answers, rows=tuple(row for row in answers.rows if row.architecture not in held_out))

@@ -1,6 +1,7 @@
 """Labels architectures with a language model's answers, for `llmpp distill` to learn from."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from llmpp.architecture import Architecture
 from llmpp.errors import InputError, LlmError
 from llmpp.llm_predictor import LlmPredictor
 from llmpp.outcome import Outcome
-from llmpp.prompt import PARTS
+from llmpp.prompt import DEFAULT_BATCH, PARTS
 from llmpp.provenance import origin
 from llmpp.ranges import LARGEST_SEED, integer
 from llmpp.task import Task
 
 LABELLING_SCHEMA = "llmpp.labelling/1"
+#: Architectures beside those held out that a split is asked about, and that are asked about with all figures.
+_N_FOR_SPLIT, _N_FOR_ALL = 280, 450
 
 
 def sample_unlabelled(task: Task, n: int, *, seed: int = 0) -> list[Architecture]:
@@ -34,7 +37,50 @@ def sample_unlabelled(task: Task, n: int, *, seed: int = 0) -> list[Architecture
         found = [architecture for architecture in drawn if architecture not in known]
         if len(found) >= n:
             return found[:n]
-    raise InputError(f"the space {task.space.name} has too few architectures for n={n}")
+    raise InputError(f"the space {task.space.name} has too few architectures for n={n}: give a smaller `n`")
+
+
+def default_questions(task: Task, split: str, *, seed: int = 0) -> list[Architecture]:
+    """Chooses what a split is asked about, prompt by prompt: what it holds out, among others.
+
+    The 280 others teach a student, and what is held out says what the answers are worth; the model is not
+    told which is which. With all figures as demonstrations nothing is held out, and there are 450 others,
+    none of which a split is asked about.
+
+    Args:
+        task: A task with figures.
+        split: The demonstrations: a split of the task, or 'all'.
+        seed: Seed of the others and of the order.
+
+    Raises:
+        InputError: If there is no such split, or the space has too few architectures.
+    """
+    held_out = [figures.architecture for figures in task.held_out(split)]
+    if not held_out:
+        # A longer draw repeats the shorter one, so these are not among those of the splits.
+        return sample_unlabelled(task, _N_FOR_SPLIT + _N_FOR_ALL, seed=seed)[_N_FOR_SPLIT:]
+    others = sample_unlabelled(task, _N_FOR_SPLIT, seed=seed)
+    draw = np.random.PCG64(np.random.SeedSequence([seed, *split.encode()]))
+    asked = _shuffled(held_out, draw)
+    n_prompts = math.ceil((len(others) + len(asked)) / DEFAULT_BATCH)
+    return [
+        architecture
+        for number in range(n_prompts)
+        for architecture in _shuffled(
+            _part(others, number, n_prompts) + _part(asked, number, n_prompts), draw
+        )
+    ]
+
+
+def _part(architectures: list[Architecture], number: int, n: int) -> list[Architecture]:
+    """Cuts a list into `n` parts of nearly equal lengths."""
+    return architectures[number * len(architectures) // n : (number + 1) * len(architectures) // n]
+
+
+def _shuffled(architectures: list[Architecture], draw: np.random.PCG64) -> list[Architecture]:
+    """Shuffles by raw numbers: what numpy makes of them may change, they do not."""
+    order = np.argsort(np.asarray(draw.random_raw(len(architectures))), kind="stable")
+    return [architectures[place] for place in order]
 
 
 def label(

@@ -25,11 +25,14 @@ from llmpp.prompt import read_shape
 from llmpp.ranges import integer
 from llmpp.reply import read_reply
 from llmpp.survey import Survey
+from llmpp.task import Task
 
 REPLIES_SCHEMA = "llmpp.replies/1"
 #: Larger counts in a file are none.
 _MOST = 2**53
 _URLS = {"chat": "/v1/chat/completions", "responses": "/v1/responses"}
+#: Splits that are called by a seed.
+_SEED = re.compile("0|[1-9][0-9]{0,19}")
 
 
 @dataclass(frozen=True)
@@ -51,57 +54,94 @@ class Imported:
     is_new: bool = False
 
 
-def export_questions(survey: Survey, directory: Path, *, split: str) -> int:
-    """Writes every question of a survey that has no reply in the cache.
+def export_questions(surveys: Mapping[str, Survey], directory: Path) -> int:
+    """Writes every question of surveys about one task that has no reply in the cache.
 
     Args:
-        survey: What is to be asked.
+        surveys: What is to be asked, by the demonstrations' name: a split, or 'all'.
         directory: A new or empty directory.
-        split: The demonstrations' name, for the index.
 
     Returns:
         The number of questions.
 
     Raises:
-        InputError: If the directory is not empty or cannot be written.
+        InputError: If the directory is not empty or cannot be written, or the names of two splits make one
+            name of a file.
     """
-    # A task's name may hold anything, a file's name not.
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{survey.task.name}_split-{split}")
-    asked = {f"{stem}_{number}": pair for number, pair in enumerate(survey.open_questions())}
-    tables = _tables(survey, asked, split)
+    stems = _stems(surveys)
+    pool = _Pool(next(iter(surveys.values())).task)
+    prompts: dict[str, str] = {}
+    index: list[Mapping[str, Any]] = []
+    requests: list[Mapping[str, Any]] = []
+    for split, survey in surveys.items():
+        for number, (question, architectures) in enumerate(survey.open_questions()):
+            name = f"{stems[split]}_{number}"
+            prompts[name] = question.prompt
+            about = {"name": name, **_shown(survey, split), "queries": list(map(pool.place, architectures))}
+            index.append({**about, **_index_row(question)})
+            requests.append(_batch_request(survey, question, name))
     try:
         _make_empty(directory)
-        for name, (question, _) in asked.items():
-            (directory / "prompts" / f"{name}.txt").write_bytes(question.prompt.encode())
-        for table, rows in tables.items():
+        for name, prompt in prompts.items():
+            (directory / "prompts" / f"{name}.txt").write_bytes(prompt.encode())
+        for table, rows in {"index": index, "requests": requests, "pool": pool.rows}.items():
             _write_lines(directory / f"{table}.jsonl", rows)
     except OSError as error:
         raise InputError(f"cannot write the questions to {directory}: {error}") from error
-    return len(asked)
+    return len(prompts)
 
 
-_Asked = Mapping[str, tuple[Question, list[Architecture]]]
+class _Pool:
+    """The architectures that an index names: by the task's figures, or by a number of their own."""
+
+    def __init__(self, task: Task) -> None:
+        self.places = {figures.architecture: {"tfs": figures.id} for figures in task.figures}
+        self.rows: list[Mapping[str, Any]] = []
+
+    def place(self, architecture: Architecture) -> dict[str, int]:
+        """Says how the index names an architecture; a new one gets the next number."""
+        if architecture not in self.places:
+            self.places[architecture] = {"pool": len(self.rows)}
+            self.rows.append({"id": len(self.rows), "architecture": architecture.to_dict()})
+        return self.places[architecture]
 
 
-def _tables(survey: Survey, asked: _Asked, split: str) -> dict[str, list[dict[str, Any]]]:
-    """Lists the rows of the three JSON files, by the files' names."""
-    places: dict[Architecture, dict[str, int]] = {f.architecture: {"tfs": f.id} for f in survey.task.figures}
-    pool: list[dict[str, Any]] = []
-    for architecture in (one for _, architectures in asked.values() for one in architectures):
-        if architecture not in places:
-            places[architecture] = {"pool": len(pool)}
-            pool.append({"id": len(pool), "architecture": architecture.to_dict()})
-    common = {
+def _stems(surveys: Mapping[str, Survey]) -> dict[str, str]:
+    """The beginnings of the names of all splits' prompts.
+
+    Raises:
+        InputError: If two are the same, which would mix their questions.
+    """
+    found: dict[str, str] = {}
+    for split, survey in surveys.items():
+        stem = _stem(survey.task, split)
+        # Some systems do not tell capitals in names of files.
+        same = next((other for other, known in found.items() if known.lower() == stem.lower()), None)
+        if same is not None:
+            raise InputError(
+                f"the questions of the splits {same!r} and {split!r} would both be called {stem!r}: rename "
+                "one of the splits"
+            )
+        found[split] = stem
+    return found
+
+
+def _stem(task: Task, split: str) -> str:
+    """The beginning of the names of a split's prompts, such as `wmt14.en-de_seed123`."""
+    kind = "seed" if _SEED.fullmatch(split) else "split-"
+    shown = f"all{len(task.figures)}" if split == "all" else f"{kind}{split}"
+    # A task's name may hold anything, a file's name not.
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", f"{task.name}_{shown}")
+
+
+def _shown(survey: Survey, split: str) -> dict[str, Any]:
+    """What the index says of the demonstrations; a split that is a seed is written as the number."""
+    named: str | int | None = int(split) if _SEED.fullmatch(split) else split
+    return {
         "task": survey.task.name,
-        "split": split,
+        "split": None if split == "all" else named,
         "demonstrations": [figures.id for figures in survey.shown],
     }
-    index = [
-        {"name": name, **common, "queries": [places[one] for one in architectures], **_index_row(question)}
-        for name, (question, architectures) in asked.items()
-    ]
-    requests = [_batch_request(survey, question, name) for name, (question, _) in asked.items()]
-    return {"index": index, "requests": requests, "pool": pool}
 
 
 def _index_row(question: Question) -> dict[str, Any]:

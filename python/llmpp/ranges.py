@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -96,3 +96,13 @@ def _short(value: Any) -> str:
     if isinstance(value, int) and value.bit_length() > 100:
         return "an integer of more than 30 digits"
     return repr(value)
+
+
+def different(name: str, values: Sequence[object], least: int = 1) -> None:
+    """Checks that values are different, and that there are so many.
+
+    Raises:
+        InputError: If not.
+    """
+    if len(values) < least or len(set(values)) < len(values):
+        raise InputError(f"`{name}` must be {least} or more different values, got {list(values)}")

@@ -14,6 +14,7 @@ from llmpp.cli import (
     measuring,
     preparing,
     searching,
+    studying,
     training,
     translating,
 )
@@ -48,6 +49,7 @@ for verb in (
 ):
     app.command(verb.__name__.replace("_", "-"))(verb)
 app.add_typer(asking.cache, name="cache")
+app.add_typer(studying.study, name="study")
 
 
 def main() -> NoReturn:

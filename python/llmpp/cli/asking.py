@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from llmpp.architecture import read_architectures
+from llmpp.architecture import Architecture, read_architectures
 from llmpp.cli.console import (
     FAILED,
     ProgressLine,
@@ -30,6 +30,7 @@ from llmpp.task import load_task
 
 if TYPE_CHECKING:
     from llmpp.llm_predictor import LlmPredictor
+    from llmpp.survey import Survey
 
 cache = typer.Typer(help="The replies that are kept, so that nothing is paid twice.", no_args_is_help=True)
 
@@ -105,15 +106,30 @@ def label(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file of answers to write.")
     ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", help="Architectures to sample and ask about.")] = 450,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n",
+            "-n",
+            help="Sample so many architectures and ask about those. (default 450; with a split 280, and "
+            "what it holds out among them)",
+        ),
+    ] = None,
     architectures: Annotated[
         Path | None, typer.Option(help="Ask about the architectures of this file instead.")
     ] = None,
-    split: Split = "all",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="The demonstrations that prompts show: a split of the task, or 'all'. (default 'all'; "
+            "--export: each of them)"
+        ),
+    ] = None,
     export: Annotated[
         Path | None,
         typer.Option(
-            help="Ask no one: write the questions to this new directory, for batch jobs or by hand."
+            help="Ask no one: write the questions to this new directory, for batch jobs or by hand; those "
+            "of all splits and of 'all', unless --split says which."
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -121,27 +137,50 @@ def label(
     as_json: Json = False,
 ) -> None:
     """Ask a language model about many architectures, for `llmpp distill` to learn from."""
+    from llmpp.labelling import default_questions, sample_unlabelled
     from llmpp.labelling import label as label_architectures
-    from llmpp.labelling import sample_unlabelled
     from llmpp.offline import export_questions
 
-    if sum((output is not None, export is not None, dry_run)) != 1:
-        raise InputError("`llmpp label` needs one of --output FILE, --export DIR and --dry-run")
+    if (output and export) or not (output or export or dry_run):
+        raise InputError("`llmpp label` needs one of --output FILE and --export DIR, or --dry-run")
     found = load_task(task)
-    asked = read_architectures(architectures) if architectures else sample_unlabelled(found, n, seed=seed)
-    with open_predictor(task, split, seed, llm, survey) as predictor:
+    splits = [split] if split else [*(found.splits or {}), "all"] if export else ["all"]
+
+    def asked_of(shown: str) -> list[Architecture]:
+        if architectures:
+            return read_architectures(architectures)
+        if n is not None:
+            return sample_unlabelled(found, n, seed=seed)
+        return default_questions(found, shown, seed=seed)
+
+    if export or dry_run:
+        surveys = {one: _survey(asked_of(one), task, one, seed, llm, survey) for one in splits}
         if dry_run:
-            print_report(predictor.survey(asked).quote().to_dict(), as_json=as_json)
-            return
-        if export is not None:
-            n_questions = export_questions(predictor.survey(asked), export, split=split)
-            print_report({"n_questions": n_questions}, export, as_json=as_json)
-            return
-        assert output is not None  # noqa: S101 - checked above
-        report = label_architectures(predictor, asked, output, split=split, command=command_line())
+            first, *others = [each.quote() for each in surveys.values()]
+            print_report(sum(others, first).to_dict(), as_json=as_json)
+        elif export:
+            print_report({"n_questions": export_questions(surveys, export)}, export, as_json=as_json)
+        return
+    assert output is not None  # noqa: S101 - checked above
+    (shown,) = splits
+    asked = asked_of(shown)
+    with open_predictor(task, shown, seed, llm, survey) as predictor:
+        report = label_architectures(predictor, asked, output, split=shown, command=command_line())
     print_report(report, output if output.exists() else None, as_json=as_json)
     if report["problem"]:
         fail(report["problem"], FAILED)
+
+
+def _survey(
+    asked: Sequence[Architecture],
+    task: str,
+    split: str,
+    seed: int,
+    llm: dict[str, Any],
+    survey: dict[str, Any],
+) -> "Survey":
+    with open_predictor(task, split, seed, llm, survey) as predictor:
+        return predictor.survey(asked)
 
 
 @llm_options(asks=False)
