@@ -70,10 +70,17 @@ def search(given: tuple[Path, Path], name: str) -> dict[str, Any]:
 
 
 def scoring_takes_long(patch: pytest.MonkeyPatch, fails_on: str = "") -> list[str]:
-    """Puts the clock forward whenever a supernet scores, and has one kind fail; lists who scored."""
+    """Puts the clock forward whenever a supernet scores in a search, has one kind fail, lists who scored."""
+    from llmpp.study import search_kinds
     from llmpp.supernet_predictor import SupernetPredictor
 
     scored, evaluate, clock = list[str](), SupernetPredictor._evaluate, time.perf_counter
+    describe = search_kinds._found
+
+    def judged(*given: Any) -> Any:
+        n_scored, found = len(scored), describe(*given)
+        del scored[n_scored:]  # what a find is worth to the judge is no part of the search
+        return found
 
     def slow(self: SupernetPredictor, architectures: list[Architecture]) -> Any:
         if self.net.mixture.kind == fails_on:
@@ -82,6 +89,7 @@ def scoring_takes_long(patch: pytest.MonkeyPatch, fails_on: str = "") -> list[st
         return evaluate(self, architectures)
 
     patch.setattr(SupernetPredictor, "_evaluate", slow)
+    patch.setattr(search_kinds, "_found", judged)
     patch.setattr(time, "perf_counter", lambda: clock() + _LONG * len(scored))
     return scored
 
