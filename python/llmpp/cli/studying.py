@@ -165,7 +165,7 @@ def make_task(
     from llmpp.study.task_file import task_dict, write_task
     from llmpp.task import Task
 
-    content = task_dict(_results(file, output), command=_command_of(file))
+    content = task_dict(_results(file, output), command=_command_of(file, output))
     n_figures = len(Task.from_dict(content).figures)
     write_task(task, content)
     print_report({"task": content["name"], "n_figures": n_figures}, task, as_json=as_json)
@@ -186,9 +186,17 @@ def make_page(
     """Write the page of a study: figures of all architectures, plots, report card, curves, hours."""
     from llmpp.study.page import write_page
 
-    how = f"llmpp study page {file.name} {page.name}" + (f" --notes {notes.name}" if notes else "")
+    options = "".join(
+        f" {flag} {_shown(path)}" for flag, path in (("-o", output), ("--notes", notes)) if path
+    )
+    how = f"llmpp study page {_shown(file)} {_shown(page)}{options}"
     files = write_page(
-        _results(file, output), page, command=_command_of(file), how=how, notes=notes, n_bootstrap=n_bootstrap
+        _results(file, output),
+        page,
+        command=_command_of(file, output),
+        how=how,
+        notes=notes,
+        n_bootstrap=n_bootstrap,
     )
     print_report({"files": ", ".join(map(str, files))}, page, as_json=as_json)
 
@@ -201,9 +209,14 @@ def _results(file: Path, output: Path | None) -> "Results":
     return Results(described, _directory(described, output))
 
 
-def _command_of(file: Path) -> str:
-    """The command that does a study, without the paths of this machine."""
-    return f"llmpp study run {file.name}"
+def _command_of(file: Path, output: Path | None) -> str:
+    """The command that does a study."""
+    return f"llmpp study run {_shown(file)}" + (f" -o {_shown(output)}" if output else "")
+
+
+def _shown(path: Path) -> str:
+    """A path as others may read it: where it counts from a folder of this machine, only its end."""
+    return path.name if path.is_absolute() else path.as_posix()
 
 
 def _directory(described: "Study", output: Path | None) -> Path:
