@@ -246,7 +246,7 @@ def test_a_store_that_is_none_is_left_alone(corpus: Corpus, checkpoint: Path, tm
     with pytest.raises(InputError, match="is no store of scores"):
         ScoreStore(path)
     (tmp_path / "text").write_text("precious" * 200)
-    with pytest.raises(InputError, match="cannot use the scores in"):
+    with pytest.raises(InputError, match="cannot use the store of scores"):
         ScoreStore(tmp_path / "text")
     store = ScoreStore(tmp_path / "new.sqlite")
     with sqlite3.connect(store.path) as connection:
@@ -469,7 +469,7 @@ def test_scores_that_a_full_disk_cannot_hold_are_not_given(
 
     with monkeypatch.context() as patch:
         patch.setattr(sqlite3, "connect", full)
-        with pytest.raises(InputError, match=r"cannot use the scores in .*: database or disk is full"):
+        with pytest.raises(InputError, match=r"cannot use the store of scores .*: database or disk is full"):
             predictor.predict(SAMPLE)
     again = SupernetPredictor(checkpoint, corpus, cache=tmp_path / "scores.sqlite")
     again.predict(SAMPLE)

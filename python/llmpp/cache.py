@@ -2,23 +2,19 @@
 
 import hashlib
 import json
-import sqlite3
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmpp.errors import InputError
+from llmpp.database import Database, Kind
 
-CACHE_SCHEMA = 1
-#: SQLite's application_id of our files: "llpp".
-_APPLICATION = 0x6C6C7070
-#: Waits between attempts to make a new cache that another process is making, too.
-_LOCKED_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-
-_CREATE = """
+_KIND = Kind(
+    name="cache",
+    application=0x6C6C7070,  # "llpp"
+    schema=1,
+    journal="wal",
+    create="""
 CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY,
     model TEXT NOT NULL,
@@ -32,7 +28,8 @@ CREATE TABLE IF NOT EXISTS replies (
     source TEXT NOT NULL,
     created TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
 ) WITHOUT ROWID
-"""
+""",
+)
 
 
 @dataclass(frozen=True)
@@ -86,50 +83,12 @@ class ReplyCache:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or default_path()
-        with self._explained():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._connect() as connection:
-                (application,) = connection.execute("PRAGMA application_id").fetchone()
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                (n_tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-            is_new = application == version == n_tables == 0
-            if is_new:
-                self._create()
-        if not is_new and application != _APPLICATION:
-            raise InputError(f"{self.path} is no cache of llmpp: name another by `cache`")
-        if version > CACHE_SCHEMA:
-            raise InputError(f"the cache {self.path} was written by a newer version of llmpp: update llmpp")
-
-    def _create(self) -> None:
-        """Makes the table; several processes may do so at once, and SQLite may say 'locked' to some."""
-        for seconds in _LOCKED_S:
-            with suppress(sqlite3.OperationalError):
-                return self._create_once()
-            time.sleep(seconds)
-        return self._create_once()
-
-    def _create_once(self) -> None:
-        with self._connect() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_CREATE)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {CACHE_SCHEMA}")
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns what SQLite or the file system says into an error with a remedy."""
-        try:
-            yield
-        except (OSError, sqlite3.Error) as error:
-            raise InputError(
-                f"cannot use the cache {self.path}: {error}. Name another by `cache`, or mend this one"
-            ) from error
+        self._database = Database(self.path, _KIND)
 
     def get(self, question: Question) -> StoredReply | None:
         """Finds a reply."""
         sql = "SELECT reply, input_tokens, output_tokens, is_cut, source FROM replies WHERE key = ?"
-        with self._explained(), self._connect() as connection:
+        with self._database.connected() as connection:
             row = connection.execute(sql, (question.key,)).fetchone()
         return StoredReply(row[0], row[1], row[2], bool(row[3]), row[4]) if row else None
 
@@ -158,7 +117,7 @@ class ReplyCache:
             "INSERT OR IGNORE INTO replies (key, model, settings, sample, prompt, reply, input_tokens, "
             "output_tokens, is_cut, source) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
-        with self._explained(), self._connect() as connection:
+        with self._database.connected() as connection:
             return connection.execute(sql, row).rowcount > 0
 
     def counts(self) -> list[Mapping[str, Any]]:
@@ -168,26 +127,14 @@ class ReplyCache:
             "SUM(output_tokens) AS output_tokens, MIN(created) AS first, MAX(created) AS last "
             "FROM replies GROUP BY model, settings ORDER BY model, settings"
         )
-        with self._explained(), self._connect() as connection:
+        with self._database.connected() as connection:
             return [dict(row) for row in connection.execute(sql)]
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
         """Lists every reply with its question, oldest first."""
-        with self._explained(), self._connect() as connection:
+        with self._database.connected() as connection:
             for row in connection.execute("SELECT * FROM replies ORDER BY created, key"):
                 yield dict(row)
-
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        """Opens a connection whose changes are on disk when the block ends."""
-        connection = sqlite3.connect(self.path, timeout=60)
-        try:
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA synchronous = FULL")
-            with connection:
-                yield connection
-        finally:
-            connection.close()
 
 
 def default_path() -> Path:

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp.architecture import Architecture
-from llmpp.errors import InputError
+from llmpp.database import Database, Kind
 
-STORE_SCHEMA = 1
-#: SQLite's application_id of our files: "llps".
-_APPLICATION = 0x6C6C7073
-
-_CREATE = """
+_KIND = Kind(
+    name="store of scores",
+    application=0x6C6C7073,  # "llps"
+    schema=1,
+    create="""
 CREATE TABLE IF NOT EXISTS scores (
     key TEXT PRIMARY KEY,
     setting TEXT NOT NULL,
@@ -30,7 +28,8 @@ CREATE TABLE IF NOT EXISTS scores (
     seconds REAL NOT NULL,
     created TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
 ) WITHOUT ROWID
-"""
+""",
+)
 
 
 @dataclass(frozen=True)
@@ -85,29 +84,13 @@ class ScoreStore:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or default_path()
-        with self._explained():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._connect() as connection:
-                # Whoever comes second waits here for the first to have made the table.
-                connection.execute("BEGIN IMMEDIATE")
-                (application,) = connection.execute("PRAGMA application_id").fetchone()
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                (n_tables,) = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-                if application == version == n_tables == 0:
-                    connection.execute(_CREATE)
-                    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                    connection.execute(f"PRAGMA user_version = {STORE_SCHEMA}")
-                    application, version = _APPLICATION, STORE_SCHEMA
-        if application != _APPLICATION:
-            raise InputError(f"{self.path} is no store of scores: name another by `cache`")
-        if version > STORE_SCHEMA:
-            raise InputError(f"{self.path} was written by a newer version of llmpp: update llmpp")
+        self._database = Database(self.path, _KIND)
 
     def get(self, keys: Iterable[str]) -> dict[str, Score]:
         """Finds the scores that there are, by key."""
         sql = "SELECT score, is_exact, losses, seconds FROM scores WHERE key = ?"
         found = {}
-        with self._explained(), self._connect() as connection:
+        with self._database.connected() as connection:
             for key in keys:
                 if row := connection.execute(sql, (key,)).fetchone():
                     losses = None if row[2] is None else np.frombuffer(row[2], "<f4").astype(np.float32)
@@ -138,29 +121,8 @@ class ScoreStore:
             )
             for key, architecture, score in scored
         ]
-        with self._explained(), self._connect() as connection:
+        with self._database.connected() as connection:
             connection.executemany(sql, rows)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns what SQLite or the file system says into an error with a remedy."""
-        try:
-            yield
-        except (OSError, sqlite3.Error) as error:
-            raise InputError(
-                f"cannot use the scores in {self.path}: {error}. Name another file by `cache`, or mend it"
-            ) from error
-
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        """Opens a connection whose changes are on disk when the block ends."""
-        connection = sqlite3.connect(self.path, timeout=60)
-        try:
-            connection.execute("PRAGMA synchronous = FULL")
-            with connection:
-                yield connection
-        finally:
-            connection.close()
 
 
 def default_path() -> Path:

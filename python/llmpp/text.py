@@ -1,7 +1,9 @@
 """Text files: read with an error that names them, taken apart line by line, and replaced only as a whole."""
 
 import codecs
+import json
 from pathlib import Path
+from typing import Any
 
 from llmpp.errors import InputError
 from llmpp.replacement import replaced
@@ -21,6 +23,26 @@ def read_text(path: Path, what: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {what} {path}: {error}") from error
+
+
+def read_record(path: Path, schema: str, what: str = "the record") -> dict[str, Any]:
+    """Reads a JSON object of a schema.
+
+    Args:
+        path: The file.
+        schema: What its `schema` must be.
+        what: What it is, for the message.
+
+    Raises:
+        InputError: If it cannot be read, or is none.
+    """
+    try:
+        content = json.loads(read_text(path, what))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("schema") != schema:
+        raise InputError(f"{path} does not follow the schema {schema!r}: was it written by llmpp?")
+    return content
 
 
 def decode_lines(content: bytes, name: str) -> list[str]:

@@ -25,7 +25,7 @@ from typing import Any
 from llmpp.corpus import TOKENIZER, Corpus
 from llmpp.errors import InputError
 from llmpp.file_lock import locked
-from llmpp.text import read_text, replace_text
+from llmpp.text import read_record, replace_text
 from llmpp.training_log import TrainingLog
 from llmpp.translation import MODEL
 
@@ -127,7 +127,7 @@ class TrainingFiles:
             raise InputError(f"cannot write the training {self.path}: {error}") from error
 
     def _check_is_same(self, record: Mapping[str, Any]) -> None:
-        found = self.read(self.path / _RECORD, TRAINING_SCHEMA)
+        found = read_record(self.path / _RECORD, TRAINING_SCHEMA, "the training")
         # As JSON would give it back: with lists for tuples.
         wanted = json.loads(json.dumps({name: record[name] for name in _DECISIVE}))
         differing = [
@@ -163,21 +163,7 @@ class TrainingFiles:
         Raises:
             InputError: If the file cannot be read.
         """
-        return self.read(self.result, RESULT_SCHEMA) if self.result.is_file() else None
-
-    def read(self, path: Path, schema: str) -> dict[str, Any]:
-        """Reads a JSON object of a schema.
-
-        Raises:
-            InputError: If it is none.
-        """
-        try:
-            content = json.loads(read_text(path, "the training"))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} is not JSON: {error}") from error
-        if not isinstance(content, dict) or content.get("schema") != schema:
-            raise InputError(f"{path} does not follow the schema {schema!r}: was it written by llmpp?")
-        return content
+        return read_record(self.result, RESULT_SCHEMA, "the training") if self.result.is_file() else None
 
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         replace_text(self.path / name, json.dumps(content, indent=2) + "\n")

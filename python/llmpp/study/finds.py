@@ -9,9 +9,9 @@ from typing import Any
 from llmpp.architecture import Architecture
 from llmpp.file_lock import locked
 from llmpp.study.job import Job
-from llmpp.study.job_queue import RESULT_SCHEMA, read_record
+from llmpp.study.job_queue import RESULT_SCHEMA
 from llmpp.study.place import Place
-from llmpp.text import read_text, replace_text
+from llmpp.text import read_record, read_text, replace_text
 
 
 def train_find(

@@ -20,7 +20,7 @@ from llmpp.errors import InputError
 from llmpp.file_lock import locked
 from llmpp.study.claim import Claim, Owner, read_claim
 from llmpp.study.job import Job, check_jobs
-from llmpp.text import read_text, replace_text
+from llmpp.text import read_record, replace_text
 
 RESULT_SCHEMA = "llmpp.study-result/1"
 FAILURE_SCHEMA = "llmpp.study-failure/1"
@@ -266,18 +266,3 @@ def _differing(found: Any, wanted: Mapping[str, Any]) -> list[str]:
     flat = [{**one, **one.get("parameters", {})} for one in (found or {}, wanted)]
     names = sorted(name for one in flat for name in one if name != "parameters")
     return [name for name in dict.fromkeys(names) if flat[0].get(name) != flat[1].get(name)]
-
-
-def read_record(path: Path, schema: str) -> dict[str, Any]:
-    """Reads a JSON object of a schema.
-
-    Raises:
-        InputError: If it is none.
-    """
-    try:
-        content = json.loads(read_text(path, "the record"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("schema") != schema:
-        raise InputError(f"{path} does not follow the schema {schema!r}: was it written by llmpp?")
-    return content

@@ -5,8 +5,9 @@ Results of older versions say neither, and are taken as they are.
 """
 
 from llmpp.errors import InputError
-from llmpp.study.job_queue import RESULT_SCHEMA, read_record
+from llmpp.study.job_queue import RESULT_SCHEMA
 from llmpp.study.place import Place
+from llmpp.text import read_record
 
 _MOST_NAMED = 5
 

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmpp.study.job_queue import RESULT_SCHEMA, read_record
+from llmpp.study.job_queue import RESULT_SCHEMA
+from llmpp.text import read_record
 
 
 @dataclass(frozen=True)
