@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp.errors import require
+from llmpp.shuffling import shuffled_order
 from llmpp.special_tokens import EOS, PAD
 
 if TYPE_CHECKING:
@@ -156,17 +157,12 @@ def plan(
     lengths = pairs.lengths
     chosen = np.arange(len(lengths)) if chosen is None else chosen
     draw = None if seed is None else np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(epoch,)))
-    order = _by_length(lengths, chosen if draw is None else chosen[_shuffled(draw, len(chosen))])
+    order = _by_length(lengths, chosen if draw is None else chosen[shuffled_order(draw, len(chosen))])
     spans = _cut(lengths[order], max_tokens)
     n_cells = int((_maxima(lengths[order], spans).sum(axis=1) * (spans[:, 1] - spans[:, 0])).sum())
     if draw is not None:
-        spans = spans[_shuffled(draw, len(spans))]
+        spans = spans[shuffled_order(draw, len(spans))]
     return Batches(pairs, order, spans, 1 - int(lengths[order].sum()) / n_cells)
-
-
-def _shuffled(draw: np.random.PCG64, n: int) -> NDArray[np.int64]:
-    """Shuffles `0..n-1` by raw numbers: what numpy makes of them may change, they do not."""
-    return np.argsort(np.asarray(draw.random_raw(n)), kind="stable").astype(np.int64)
 
 
 def _by_length(lengths: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:

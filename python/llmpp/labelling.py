@@ -16,6 +16,7 @@ from llmpp.outcome import Outcome
 from llmpp.prompt import DEFAULT_BATCH, PARTS
 from llmpp.provenance import origin
 from llmpp.ranges import LARGEST_SEED, integer
+from llmpp.shuffling import shuffled_order
 from llmpp.task import Task
 
 LABELLING_SCHEMA = "llmpp.labelling/1"
@@ -78,9 +79,7 @@ def _part(architectures: list[Architecture], number: int, n: int) -> list[Archit
 
 
 def _shuffled(architectures: list[Architecture], draw: np.random.PCG64) -> list[Architecture]:
-    """Shuffles by raw numbers: what numpy makes of them may change, they do not."""
-    order = np.argsort(np.asarray(draw.random_raw(len(architectures))), kind="stable")
-    return [architectures[place] for place in order]
+    return [architectures[place] for place in shuffled_order(draw, len(architectures))]
 
 
 def label(

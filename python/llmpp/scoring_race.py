@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from llmpp.errors import InputError
 from llmpp.ranges import LARGEST_SEED, integer
 from llmpp.ranges import between as number_between
+from llmpp.shuffling import shuffled_order
 from llmpp.space import Floats
 
 #: Computes the losses of some candidates on a block: their numbers and the block's -> `(n, sentences of it)`.
@@ -56,8 +57,7 @@ class Race:
     def blocks(self, n_sentences: int) -> list[NDArray[np.int64]]:
         """Parts the sentences of a set at random into blocks of nearly equal sizes."""
         draw = np.random.PCG64(np.random.SeedSequence(self.seed))
-        order = np.argsort(np.asarray(draw.random_raw(n_sentences)), kind="stable")
-        return np.array_split(order.astype(np.int64), min(self.n_blocks, n_sentences))
+        return np.array_split(shuffled_order(draw, n_sentences), min(self.n_blocks, n_sentences))
 
 
 @dataclass(frozen=True, eq=False)

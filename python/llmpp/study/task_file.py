@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from llmpp.errors import InputError
+from llmpp.shuffling import shuffled_order
 from llmpp.study.expansion import measurement_id
 from llmpp.study.results import Results
 from llmpp.text import replace_text
@@ -58,7 +59,7 @@ def score_name(kind: str, metric: str) -> str:
 def split(numbers: list[int], seed: int) -> list[int]:
     """Chooses the demonstrations of a split, uniformly; the same on every platform and version of numpy."""
     draw = np.random.PCG64(np.random.SeedSequence(seed))
-    order = np.argsort(np.asarray(draw.random_raw(len(numbers))), kind="stable")
+    order = shuffled_order(draw, len(numbers))
     return sorted(numbers[place] for place in order[: len(numbers) // _SHARE])
 
 
