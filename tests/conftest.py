@@ -1,10 +1,10 @@
-"""Fixtures: the data beside the checkout, and a language model's endpoint on the loopback."""
+"""Fixtures: the data beside the checkout, a toy corpus, and a language model's endpoint on the loopback."""
 
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -16,6 +16,9 @@ from llmpp import LlmPredictor, cli
 from llmpp.cpu_threads import threads
 from llmpp.survey import SurveySettings
 from stand_in import StandIn
+
+if TYPE_CHECKING:
+    from llmpp.corpus import Corpus
 
 # The same examples everywhere, so that a failure can be repeated; no deadline, since machines may be busy.
 settings.register_profile("llmpp", derandomize=True, deadline=None)
@@ -46,6 +49,24 @@ def one_thread() -> Iterator[None]:
     pytest.importorskip("torch")
     with threads(1):
         yield
+
+
+@pytest.fixture(scope="session")
+def corpus() -> "Corpus":
+    """Short sentences of the toy language."""
+    from toy_training import toy_corpus
+
+    return toy_corpus()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(corpus: "Corpus", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a supernet that was never trained, but whose architectures differ."""
+    from toy_training import toy_supernet
+
+    path = tmp_path_factory.mktemp("supernet") / "model.safetensors"
+    toy_supernet(path, corpus)
+    return path
 
 
 @pytest.fixture(scope="session")

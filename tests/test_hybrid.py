@@ -25,7 +25,7 @@ from llmpp.supernet_predictor import SupernetPredictor  # noqa: E402
 from llmpp.train import train_architecture, train_supernet  # noqa: E402
 from llmpp.translation import Quality, Translator  # noqa: E402
 from predictors import network, network_file  # noqa: E402
-from toy_training import SPACE, TASK, task_file, toy_corpus  # noqa: E402
+from toy_training import SPACE, TASK, task_file  # noqa: E402
 
 RECIPE = Recipe(
     n_updates=240,
@@ -51,11 +51,6 @@ each_race = pytest.mark.parametrize("race", RACES.values(), ids=RACES.keys())
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def corpus() -> Corpus:
-    return toy_corpus()
 
 
 @pytest.fixture(scope="module")

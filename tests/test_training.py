@@ -34,17 +34,12 @@ from llmpp.training_log import Progress, duration  # noqa: E402
 from llmpp.training_loop import Training  # noqa: E402
 from llmpp.transformer import Transformer  # noqa: E402
 from small_networks import DEVICES, slow_loss  # noqa: E402
-from toy_training import BRIEF, ONE, SPACE, brief, prepare_short, toy_corpus  # noqa: E402
+from toy_training import BRIEF, ONE, SPACE, brief, prepare_short  # noqa: E402
 
 MIXED = Mixture(kind="neuron-wise", router_width=8)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def corpus() -> Corpus:
-    return toy_corpus()
 
 
 def train(directory: Path, corpus: Corpus, **settings: Any) -> dict[str, Any]:
