@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp.architecture import Architecture
-from llmpp.errors import InputError
+from llmpp.errors import InputError, writing
 from llmpp.text import read_text, replace_text
 
 ANSWERS_SCHEMA = "llmpp.answers/1"
@@ -141,7 +141,5 @@ def write_answers(path: Path, answers: Answers) -> None:
         line = {"answer": row.answer, "split": row.split, "architecture": row.architecture.to_dict()}
         lines.append(line | ({"prompt": row.prompt} if row.prompt else {}))
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-    try:
+    with writing(path):
         replace_text(path, text)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error

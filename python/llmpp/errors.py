@@ -1,5 +1,7 @@
 """What can go wrong, as exceptions whose messages say what was given and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -38,6 +40,22 @@ def require(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise MissingExtraError(module.partition(".")[0], extra) from error
+
+
+@contextmanager
+def writing(what: object) -> Iterator[None]:
+    """Reports what the operating system refuses while something is written.
+
+    Args:
+        what: What is written, for the message: a path, or words and a path.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {what}: {error}") from error
 
 
 class PredictorError(RuntimeError):

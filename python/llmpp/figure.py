@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from llmpp.errors import InputError, require
+from llmpp.errors import require, writing
 
 
 def save_figure(figure: Any, path_stem: str | Path) -> tuple[Path, Path]:
@@ -18,11 +18,8 @@ def save_figure(figure: Any, path_stem: str | Path) -> tuple[Path, Path]:
     matplotlib = require("matplotlib", "plot")
     stem = Path(path_stem)
     files = (stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg"))
-    with matplotlib.rc_context({"svg.hashsalt": "llmpp"}):
-        try:
-            stem.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(files[0], dpi=150, metadata={"Software": None})
-            figure.savefig(files[1], metadata={"Date": None})
-        except OSError as error:
-            raise InputError(f"cannot write {files[0]} and {files[1]}: {error}") from error
+    with matplotlib.rc_context({"svg.hashsalt": "llmpp"}), writing(f"{files[0]} and {files[1]}"):
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(files[0], dpi=150, metadata={"Software": None})
+        figure.savefig(files[1], metadata={"Date": None})
     return files

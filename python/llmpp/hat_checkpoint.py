@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmpp.errors import InputError
+from llmpp.errors import InputError, writing
 from llmpp.model_file import replace_tensors
 from llmpp.ranges import integer, positive_integer
 from llmpp.replacement import replaced
@@ -85,15 +85,13 @@ def convert_hat(path: str | Path, output: str | Path) -> dict[str, Any]:
 def _write(output: Path, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Writes weights and description; after an error, there is neither."""
     description = output.with_suffix(".json")
-    try:
+    with writing(description):
         if description.is_dir():
             raise InputError(f"cannot write {description}: it is a directory: name another output")
         output.parent.mkdir(parents=True, exist_ok=True)
         with replaced(description) as begun:
             begun.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
             replace_tensors(output, _unshared(weights), {})
-    except OSError as error:
-        raise InputError(f"cannot write {description}: {error}") from error
 
 
 def _load(path: Path) -> Any:

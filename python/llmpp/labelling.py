@@ -10,7 +10,7 @@ import numpy as np
 
 from llmpp.answers import Answer, Answers, read_answers, write_answers
 from llmpp.architecture import Architecture
-from llmpp.errors import InputError, LlmError
+from llmpp.errors import InputError, LlmError, writing
 from llmpp.llm_predictor import LlmPredictor
 from llmpp.outcome import Outcome
 from llmpp.prompt import DEFAULT_BATCH, PARTS
@@ -165,11 +165,9 @@ def _check_output(output: Path, header: Mapping[str, Any], architectures: Sequen
                 "another output, or remove it"
             )
     temporary = output.with_name(f"{output.name}.part")
-    try:
+    with writing(output):
         temporary.touch()
         temporary.unlink()
-    except OSError as error:
-        raise InputError(f"cannot write {output}: {error}") from error
 
 
 def _status(predictor: LlmPredictor, outcome: Outcome) -> str:
@@ -189,8 +187,5 @@ def _answers(architectures: Sequence[Architecture], outcome: Outcome, split: str
 
 def _record(output: Path, content: Mapping[str, Any]) -> None:
     path = output.with_name(f"{output.name}.runs.jsonl")
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"schema": LABELLING_SCHEMA, **content}) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"schema": LABELLING_SCHEMA, **content}) + "\n")

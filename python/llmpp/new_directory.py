@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmpp.errors import InputError
+from llmpp.errors import InputError, writing
 
 
 @contextmanager
@@ -23,15 +23,14 @@ def new_directory(output: Path, what: str) -> Iterator[Path]:
     output = output.absolute()
     temporary = output.parent / f".{output.name}.{secrets.token_hex(4)}.part"
     try:
-        _check_is_free(output)
-        temporary.mkdir(parents=True)
-        yield temporary
-        _check_is_free(output)
-        if output.exists():
-            output.rmdir()
-        temporary.rename(output)
-    except OSError as error:
-        raise InputError(f"cannot write {what} {output}: {error}") from error
+        with writing(f"{what} {output}"):
+            _check_is_free(output)
+            temporary.mkdir(parents=True)
+            yield temporary
+            _check_is_free(output)
+            if output.exists():
+                output.rmdir()
+            temporary.rename(output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

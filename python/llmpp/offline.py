@@ -20,7 +20,7 @@ from typing import Any
 from llmpp.architecture import Architecture
 from llmpp.cache import Question, ReplyCache, StoredReply
 from llmpp.endpoint import read_body
-from llmpp.errors import InputError
+from llmpp.errors import InputError, writing
 from llmpp.prompt import read_shape
 from llmpp.ranges import integer
 from llmpp.reply import read_reply
@@ -80,14 +80,12 @@ def export_questions(surveys: Mapping[str, Survey], directory: Path) -> int:
             about = {"name": name, **_shown(survey, split), "queries": list(map(pool.place, architectures))}
             index.append({**about, **_index_row(question)})
             requests.append(_batch_request(survey, question, name))
-    try:
+    with writing(f"the questions to {directory}"):
         _make_empty(directory)
         for name, prompt in prompts.items():
             (directory / "prompts" / f"{name}.txt").write_bytes(prompt.encode())
         for table, rows in {"index": index, "requests": requests, "pool": pool.rows}.items():
             _write_lines(directory / f"{table}.jsonl", rows)
-    except OSError as error:
-        raise InputError(f"cannot write the questions to {directory}: {error}") from error
     return len(prompts)
 
 
@@ -345,10 +343,8 @@ def export_replies(cache: ReplyCache, path: Path) -> int:
         InputError: If the file cannot be written.
     """
     rows = [dict(row) for row in cache.rows()]
-    try:
+    with writing(path):
         _write_lines(path, [{"schema": REPLIES_SCHEMA}, *rows])
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error
     return len(rows)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpp.corpus import TOKENIZER, Corpus
-from llmpp.errors import InputError
+from llmpp.errors import InputError, writing
 from llmpp.file_lock import locked
 from llmpp.text import read_record, replace_text
 from llmpp.training_log import TrainingLog
@@ -109,22 +109,18 @@ class TrainingFiles:
         begun = {LOCK, TOKENIZER, *(f"{name}.part" for name in (TOKENIZER, _RECORD))}
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file: name a directory")
-        try:
+        with writing(f"the training {self.path}"):
             self.path.mkdir(parents=True, exist_ok=True)
             is_free = all(path.name in begun for path in self.path.iterdir())
-        except OSError as error:
-            raise InputError(f"cannot write the training {self.path}: {error}") from error
         if not is_free:
             raise InputError(f"{self.path} is there and is no training: name another directory, or remove it")
 
     def _begin(self, record: Mapping[str, Any], corpus: Corpus) -> None:
         """Writes what a training is; the record last, since it says that the rest is there."""
-        try:
+        with writing(f"the training {self.path}"):
             shutil.copyfile(corpus.path / TOKENIZER, self.path / f"{TOKENIZER}.part")
             (self.path / f"{TOKENIZER}.part").replace(self.path / TOKENIZER)
             self._write_json(_RECORD, {"schema": TRAINING_SCHEMA, **record})
-        except OSError as error:
-            raise InputError(f"cannot write the training {self.path}: {error}") from error
 
     def _check_is_same(self, record: Mapping[str, Any]) -> None:
         found = read_record(self.path / _RECORD, TRAINING_SCHEMA, "the training")
@@ -145,10 +141,8 @@ class TrainingFiles:
         Raises:
             InputError: If it cannot be written.
         """
-        try:
+        with writing(self.result):
             self._write_json(_RESULT, content := {"schema": RESULT_SCHEMA, **result})
-        except OSError as error:
-            raise InputError(f"cannot write {self.result}: {error}") from error
         self.tidy()
         return content
 

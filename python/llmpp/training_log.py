@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from llmpp.errors import InputError
+from llmpp.errors import writing
 from llmpp.text import read_text, replace_text
 
 LOG_SCHEMA = "llmpp.training-log/1"
@@ -70,10 +70,8 @@ class TrainingLog:
         lines = [{"schema": LOG_SCHEMA}]
         if self.path.is_file():
             lines += [line for line in self.lines() if line["update"] <= update]
-        try:
+        with writing(f"the log {self.path}"):
             replace_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
-        except OSError as error:
-            raise InputError(f"cannot write the log {self.path}: {error}") from error
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Appends a line.
@@ -81,11 +79,8 @@ class TrainingLog:
         Raises:
             InputError: If it cannot be written.
         """
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise InputError(f"cannot write the log {self.path}: {error}") from error
+        with writing(f"the log {self.path}"), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     def lines(self) -> list[dict[str, Any]]:
         """Reads all lines but the header; one that was cut off when a run was killed counts for nothing.

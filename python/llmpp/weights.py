@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmpp import _core
-from llmpp.errors import InputError, require
+from llmpp.errors import InputError, require, writing
 
 MLP_SCHEMA = "llmpp.mlp/1"
 _DTYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4"}
@@ -83,8 +83,6 @@ def write_mlp(path: Path, tensors: Mapping[str, NDArray[np.generic]], record: Ma
         InputError: If the file cannot be written.
     """
     data = mlp_bytes(tensors, record)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error

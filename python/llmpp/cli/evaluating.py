@@ -22,7 +22,7 @@ from llmpp.cli.console import (
     print_table,
 )
 from llmpp.cli.options import DryRun, Json, Seed, llm_options, survey_settings
-from llmpp.errors import InputError, require
+from llmpp.errors import InputError, require, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,10 +113,8 @@ def evaluate(
 def _check_plot(stem: Path) -> None:
     """Finds out before hours of work whether its figure can be drawn."""
     require("matplotlib", "plot")
-    try:
+    with writing(f"{stem}.png"):
         stem.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {stem}.png: {error}") from error
 
 
 def _probes(inquiry: "Inquiry", *, is_probing: bool, is_ladder: bool) -> "Sequence[Probe]":

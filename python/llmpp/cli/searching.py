@@ -15,7 +15,7 @@ from llmpp.architecture import read_architectures
 from llmpp.cli.console import DONE, INFEASIBLE, INTERRUPTED, out, plain, print_json, print_table
 from llmpp.cli.options import Json, NoSeed, Seed, TaskName
 from llmpp.cli.supernets import open_supernets
-from llmpp.errors import InputError, require
+from llmpp.errors import InputError, require, writing
 from llmpp.frontier import Frontier
 from llmpp.predictor import load_latency
 from llmpp.result import MEASURES, Candidate, SearchResult
@@ -258,13 +258,11 @@ def frontier(
 
 
 def _write_frontier(curve: Frontier, path: Path) -> None:
-    try:
+    with writing(path):
         if path.suffix == ".parquet":
             curve.to_frame().write_parquet(path)
         else:
             replace_text(path, json.dumps(curve.to_dict(), indent=2) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error
 
 
 def _print_frontier(curve: Frontier, files: list[Path]) -> None:

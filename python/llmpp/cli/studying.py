@@ -24,7 +24,7 @@ from llmpp.cli.console import (
     print_table,
 )
 from llmpp.cli.options import Json, NoSeed
-from llmpp.errors import InputError, unknown
+from llmpp.errors import InputError, unknown, writing
 from llmpp.ranges import integer
 
 if TYPE_CHECKING:
@@ -140,10 +140,8 @@ def compare_searches(
         raise InputError(f"{file} compares no searches: give it [comparison.methods.NAME]")
     rows = compare(results)
     if table:
-        try:
+        with writing(table):
             replace_text(table, markdown_table(headings(), map(cells, rows)) + "\n")
-        except OSError as error:
-            raise InputError(f"cannot write {table}: {error}") from error
     if as_json:
         print_json({"study": results.study.name, "rows": [row.to_dict() for row in rows]})
         return

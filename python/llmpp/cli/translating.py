@@ -10,7 +10,7 @@ import typer
 from llmpp.cli.console import log, out, plain, print_json, print_report
 from llmpp.cli.options import Json, NoSeed
 from llmpp.cli.training import read_one
-from llmpp.errors import InputError, require
+from llmpp.errors import InputError, require, writing
 from llmpp.text import decode_lines, replace_text
 
 
@@ -88,10 +88,8 @@ def _write(text: str, output: Path | None) -> None:
         sys.stdout.buffer.write(text.encode("utf-8"))
         sys.stdout.buffer.flush()
         return
-    try:
+    with writing(output):
         replace_text(output, text)
-    except OSError as error:
-        raise InputError(f"cannot write {output}: {error}") from error
 
 
 def export(

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmpp.architecture import Architecture
-from llmpp.errors import InputError
+from llmpp.errors import InputError, writing
 from llmpp.measuring.drift import Drift, find_drift
 from llmpp.measuring.measurement import Measurement, Sample
 from llmpp.replacement import replaced
@@ -198,14 +198,12 @@ def write_measured(path: Path, measured: Measured) -> None:
     Raises:
         InputError: If it cannot be written.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replaced(path) as temporary, temporary.open("wb") as file:
             measured.to_frame().write_parquet(file)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error
 
 
 def is_measured_file(path: Path) -> bool:

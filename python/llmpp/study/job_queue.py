@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from llmpp.errors import InputError
+from llmpp.errors import InputError, writing
 from llmpp.file_lock import locked
 from llmpp.study.claim import Claim, Owner, read_claim
 from llmpp.study.job import Job, check_jobs
@@ -254,11 +254,9 @@ class JobQueue:
             InputError: If it cannot be written.
         """
         path = self._path(folder, name)
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error}") from error
 
 
 def _differing(found: Any, wanted: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmpp.errors import InputError
+from llmpp.errors import writing
 from llmpp.metrics import kendall_tau
 from llmpp.study.comparison import STUDENT
 from llmpp.study.comparison_table import cells, compare, headings
@@ -69,11 +69,9 @@ def write_page(
         *_comparison(results),
         *written,
     ]
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, "\n\n".join(parts) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error
     return files
 
 

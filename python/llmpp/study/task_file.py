@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llmpp.errors import InputError
+from llmpp.errors import InputError, writing
 from llmpp.shuffling import shuffled_order
 from llmpp.study.expansion import measurement_id
 from llmpp.study.results import Results
@@ -128,8 +128,6 @@ def write_task(path: Path, content: Mapping[str, Any]) -> None:
     rows = ",\n".join("    " + json.dumps(row) for row in content["figures"])
     text = text.replace('"splits": {}', f'"splits": {{\n{splits}\n  }}', 1)
     text = text.replace('"figures": []', f'"figures": [\n{rows}\n  ]', 1)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, text + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error}") from error
