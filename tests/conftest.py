@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from stand_in import StandIn
 
 if TYPE_CHECKING:
     from llmpp.corpus import Corpus
+    from llmpp.report_card import ReportCard
 
 # The same examples everywhere, so that a failure can be repeated; no deadline, since machines may be busy.
 settings.register_profile("llmpp", derandomize=True, deadline=None)
@@ -49,6 +51,26 @@ def one_thread() -> Iterator[None]:
     pytest.importorskip("torch")
     with threads(1):
         yield
+
+
+@pytest.fixture(scope="module")
+def quick_students(one_thread: None) -> Iterator[None]:
+    """Makes training short and the network small, on one thread."""
+    from llmpp import distill
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distill, "N_STEPS", 15)
+        patch.setattr(distill, "choose", partial(distill.choose, sizes=((3,),)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def extended(quick_students: None) -> "ReportCard":
+    """The card of one split with all that was tried beyond the plan, and a live model."""
+    from llmpp.report_card import evaluate
+    from report_cards import LIVE, one_split
+
+    return evaluate(one_split(), live=LIVE, n_seeds=2, n_bootstrap=200, extended=True)
 
 
 @pytest.fixture(scope="session")

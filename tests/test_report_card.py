@@ -1,68 +1,44 @@
-"""The report card: the figures of the paper's table, and that nothing is tested on what it saw."""
+"""The report card: the figures of the paper's table, its rows, and its form."""
 
 import json
 import math
-import re
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from llmpp import InputError, PredictorError, Task, distill, load_task, report_card
-from llmpp.answers import Answers, join_answers, read_answers, write_answers
-from llmpp.assets import asset
-from llmpp.exam import Exam, set_exams
+from llmpp import InputError, PredictorError, load_task, report_card
+from llmpp.answers import Answers, join_answers, write_answers
+from llmpp.exam import Exam
 from llmpp.metrics import MEASURES
 from llmpp.report_card import Live, ReportCard, average, compare, evaluate
 from llmpp.space import Floats
+from report_cards import (
+    ANSWERS,
+    LIVE,
+    MODEL,
+    STUDENT,
+    TASK,
+    all_predictions,
+    figure,
+    one_split,
+    own_task,
+    row_called,
+    with_losses,
+    with_scores,
+)
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
+pytestmark = pytest.mark.usefixtures("quick_students")
 
 WMT_TASKS = ["wmt14.en-de", "wmt14.en-fr", "wmt19.en-de"]
-TASK = load_task("wmt14.en-de")
-ANSWERS = read_answers(asset("answers", f"{TASK.name}.jsonl"))
-MODEL = "LLM-PP: claude (version not recorded)"
-STUDENT = "LLM-Distill-PP: student"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _is_quick(one_thread: None) -> Iterator[None]:
-    """Makes training short and the network small, on one thread."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distill, "N_STEPS", 15)
-        patch.setattr(distill, "choose", partial(distill.choose, sizes=((3,),)))
-        yield
-
-
-def one_split(task: Task = TASK, split: str = "123") -> Task:
-    return replace(task, splits={split: (task.splits or {})[split]})
-
-
-def depth_model(exam: Exam) -> Floats:
-    """A live model that adds to the mean of the demonstrations what depth brings."""
-    mean = float(np.mean([figures.valid_score for figures in exam.demonstrations]))
-    return np.array([mean + 0.3 * (architecture.decoder_layers - 2) for architecture in exam.architectures])
-
-
-LIVE = Live("toy", depth_model)
 
 
 @pytest.fixture(scope="module")
-def cards() -> dict[str, ReportCard]:
+def cards(quick_students: None) -> dict[str, ReportCard]:
     return {name: evaluate(name, n_seeds=1, n_bootstrap=200) for name in WMT_TASKS}
-
-
-@pytest.fixture(scope="module")
-def extended() -> ReportCard:
-    return evaluate(one_split(), live=LIVE, n_seeds=2, n_bootstrap=200, extended=True)
-
-
-def figure(card: ReportCard, predictor: str, measure: str) -> float:
-    return next(row for row in card.rows if row.predictor == predictor).measures[measure].mean
 
 
 TABLE = {
@@ -152,11 +128,6 @@ def test_every_row_that_a_task_allows_is_there(cards: dict[str, ReportCard]) -> 
     ]
 
 
-def own_task(task: Task = TASK, **changes: object) -> Task:
-    """A task that nothing ships for."""
-    return replace(one_split(task), name="mine", **changes)  # type: ignore[arg-type]
-
-
 def test_a_task_of_ones_own_has_the_rows_that_need_nothing_else() -> None:
     bare = tuple(replace(figures, supernet_scores={}) for figures in TASK.figures)
     card = evaluate(own_task(figures=bare), n_bootstrap=5, extended=True)
@@ -197,44 +168,6 @@ def test_answers_of_several_models_are_not_joined(tmp_path: Path) -> None:
         join_answers([tmp_path / "a", tmp_path / "b"])
 
 
-# What follows proves that nothing is tested on what it saw.
-
-
-def all_predictions(card: ReportCard) -> dict[str, list[float]]:
-    return {row.predictor: row.predictions[0].ravel().tolist() for row in card.rows}
-
-
-def with_scores(shift: float, ids: set[int]) -> Task:
-    """Moves the trained scores of some architectures, each by another amount."""
-    figures = tuple(
-        replace(one, valid_score=one.valid_score + shift * (1 + one.id), test_score=one.test_score - shift)
-        if one.id in ids
-        else one
-        for one in TASK.figures
-    )
-    return replace(TASK, figures=figures)
-
-
-def test_no_prediction_depends_on_a_score_that_was_held_out(extended: ReportCard) -> None:
-    held_out = {figures.id for figures in TASK.held_out("123")}
-    poisoned = one_split(with_scores(100.0, held_out))
-    card = evaluate(poisoned, live=LIVE, n_seeds=2, n_bootstrap=5, extended=True)
-    assert all_predictions(card) == all_predictions(extended)
-    assert figure(card, STUDENT, "mae") > 100
-
-
-def test_predictions_do_depend_on_the_scores_that_were_shown(
-    extended: ReportCard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(report_card, "recorded_answers", lambda _task: ANSWERS)
-    shown = {figures.id for figures in TASK.demonstrations("123")}
-    card = evaluate(one_split(with_scores(1.0, shown)), live=LIVE, n_seeds=1, n_bootstrap=5, extended=True)
-    before, after = all_predictions(extended), all_predictions(card)
-    same = {name for name in before if before[name][:20] == after[name][:20]}
-    raw = {name for name in before if re.fullmatch(r"supernet \w+", name)}
-    assert same == raw | {MODEL, STUDENT, f"{STUDENT}, per-layer features", "fusion: LLM-PP, student"}
-
-
 def test_a_task_of_ones_own_does_not_get_the_answers_of_its_namesake() -> None:
     shown = {figures.id for figures in TASK.demonstrations("123")}
     names = [row.predictor for row in evaluate(one_split(with_scores(1.0, shown)), n_bootstrap=5).rows]
@@ -245,81 +178,6 @@ def test_tasks_without_a_mean_are_refused_before_any_work() -> None:
     report_card.check_alike(WMT_TASKS)
     with pytest.raises(InputError, match="have no mean: they differ"):
         report_card.check_alike([TASK, replace(TASK, metric="chrF")])
-
-
-def poison(answers: Answers, *, of_others: bool) -> Answers:
-    """Spoils the answers of the other splits and of 'all', or those of split 123 about what it holds out."""
-    held_out = {figures.architecture for figures in TASK.held_out("123")}
-    return Answers(
-        answers.header,
-        tuple(
-            replace(row, answer=row.answer + 50 + number)
-            if (row.split != "123" if of_others else row.architecture in held_out)
-            else row
-            for number, row in enumerate(answers.rows)
-        ),
-    )
-
-
-def test_no_prediction_depends_on_answers_of_another_split(
-    extended: ReportCard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spoilt = poison(ANSWERS, of_others=True)
-    assert sum(a != b for a, b in zip(spoilt.rows, ANSWERS.rows, strict=True)) == 450 + 300 + 300
-    monkeypatch.setattr(report_card, "recorded_answers", lambda _task: spoilt)
-    card = evaluate(one_split(), live=LIVE, n_seeds=2, n_bootstrap=5, extended=True)
-    assert all_predictions(card) == all_predictions(extended)
-
-
-def test_no_student_learns_answers_about_what_it_is_tested_on(
-    extended: ReportCard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spoilt = poison(ANSWERS, of_others=False)
-    monkeypatch.setattr(report_card, "recorded_answers", lambda _task: spoilt)
-    card = evaluate(one_split(), live=LIVE, n_seeds=2, n_bootstrap=5, extended=True)
-    before, after = all_predictions(extended), all_predictions(card)
-    assert after[STUDENT] == before[STUDENT]
-    per_layer = f"{STUDENT}, per-layer features"
-    assert after[per_layer] == before[per_layer]
-    assert after[MODEL] != before[MODEL]
-
-
-def test_an_exam_holds_no_score_that_was_held_out_and_no_other_answer() -> None:
-    """By construction: what predictors are given is searched for what they must not have."""
-    marked = with_scores(0.0, set())
-    figures = tuple(
-        replace(one, valid_score=7.7000001 + one.id, test_score=8.8000001 + one.id) for one in marked.figures
-    )
-    rows = [row if row.split == "123" else replace(row, answer=9.9000001) for row in ANSWERS.rows]
-    task = replace(TASK, figures=figures)
-    exam = next(one for one in set_exams(task, Answers(ANSWERS.header, tuple(rows))) if one.split == "123")
-    text = repr(exam)
-    seen = {int(whole) - 7 for whole in re.findall(r"(\d+)\.700000", text)}
-    assert seen == {figures.id for figures in task.demonstrations("123")}
-    assert {int(whole) - 8 for whole in re.findall(r"(\d+)\.800000", text)} == seen
-    assert "9.9000001" not in text
-    assert exam.pool
-    tested = {figures.architecture for figures in task.figures}
-    assert len(exam.pool.rows) == 280
-    assert not tested & set(exam.pool.architectures)
-    assert {row.split for row in exam.pool.rows} == {"123"}
-
-
-def test_a_live_model_is_shown_the_demonstrations_alone() -> None:
-    seen: list[Exam] = []
-
-    def spy(exam: Exam) -> Floats:
-        seen.append(exam)
-        return np.arange(float(len(exam.architectures)))
-
-    evaluate(own_task(), live=Live("spy", spy), n_bootstrap=5)
-    [exam] = seen
-    assert list(exam.demonstrations) == list(exam.task.figures) == TASK.demonstrations("123")
-    assert not exam.task.splits
-    assert list(exam.architectures) == [figures.architecture for figures in TASK.held_out("123")]
-
-
-# Figures and their form.
 
 
 def test_fusions_are_plain_means_of_their_members(extended: ReportCard) -> None:
@@ -359,10 +217,10 @@ def test_figures_are_means_over_splits_with_intervals_around_them(cards: dict[st
 
 def test_differences_are_against_the_chosen_row_and_paired() -> None:
     card = evaluate(own_task(), n_bootstrap=300, against="ridge")
-    reference = next(row for row in card.rows if row.predictor == "ridge")
+    reference = row_called(card, "ridge")
     zero = reference.difference["mae"]
     assert (zero.mean, zero.low, zero.high) == (0, 0, 0)
-    other = next(row for row in card.rows if row.predictor == "line in FLOPs")
+    other = row_called(card, "line in FLOPs")
     difference, one = other.difference["mae"], other.measures["mae"]
     assert difference.mean == pytest.approx(one.mean - reference.measures["mae"].mean)
     width = (one.high - one.low) + (reference.measures["mae"].high - reference.measures["mae"].low)
@@ -379,10 +237,7 @@ def test_the_mean_over_tasks_is_of_all_their_splits_on_the_same_resamples(
             each = [figure(cards[name], row.predictor, measure) for name in WMT_TASKS]
             assert row.measures[measure].mean == pytest.approx(np.mean(each))
     assert (mean.task, len(mean.splits)) == (", ".join(WMT_TASKS), 9)
-    widths = [
-        next(row for row in card.rows if row.predictor == MODEL).measures["mae"]
-        for card in (mean, *cards.values())
-    ]
+    widths = [row_called(card, MODEL).measures["mae"] for card in (mean, *cards.values())]
     assert widths[0].high - widths[0].low < max(one.high - one.low for one in widths[1:])
     alone = average([cards["wmt14.en-fr"]])
     assert [row.to_dict() for row in alone.rows] == [row.to_dict() for row in cards["wmt14.en-fr"].rows]
@@ -422,6 +277,16 @@ def test_predictors_of_ones_own_are_compared_alone() -> None:
     assert card.rows[1].measures["kendall_tau"].std
     with pytest.raises(InputError, match="unknown row 'deep'; known: shallow"):
         compare(TASK, {"shallow": shallow}, against="deep")
+
+
+def test_losses_of_supernets_have_ranks_and_only_their_lines_an_error() -> None:
+    card = evaluate(with_losses(), n_bootstrap=5)
+    raw, fitted = (row_called(card, f"supernet hat_loss{suffix}") for suffix in ("", " + line"))
+    assert math.isnan(raw.measures["mae"].mean)
+    assert math.isnan(raw.difference["mae"].mean)
+    assert raw.measures["kendall_tau"] == fitted.measures["kendall_tau"]
+    assert fitted.measures["mae"].mean < 1
+    json.dumps(card.to_dict(), allow_nan=False)
 
 
 def test_a_card_becomes_json_without_nan(extended: ReportCard) -> None:
@@ -500,33 +365,3 @@ def test_a_live_model_that_does_not_answer_about_all_is_refused(bad: Floats) -> 
     live = Live("bad", lambda _exam: bad)
     with pytest.raises(PredictorError, match="LLM-PP live: bad must give one finite score for each of 20"):
         evaluate(own_task(), live=live, n_bootstrap=5)
-
-
-@pytest.fixture(scope="module")
-def small() -> ReportCard:
-    bare = tuple(replace(figures, supernet_scores={}) for figures in TASK.figures)
-    return evaluate(own_task(figures=bare), live=LIVE, n_bootstrap=5)
-
-
-def test_a_scatter_is_drawn_with_a_panel_per_predictor(small: ReportCard, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    from llmpp import scatter
-
-    png, svg = scatter.draw(small, tmp_path / "new" / "card.v1")
-    assert (png.name, svg.name) == ("card.v1.png", "card.v1.svg")
-    assert png.read_bytes().startswith(b"\x89PNG")
-    text = svg.read_text(encoding="utf-8")
-    assert len(small.rows) == 7
-    assert text.count('id="axes_') == 10
-    assert text.count('id="PathCollection_') == 7 + 1  # the legend's one
-    again = scatter.draw(small, tmp_path / "again")
-    assert again[1].read_text(encoding="utf-8") == text
-
-
-def test_a_scatter_that_cannot_be_written_is_named(small: ReportCard, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    from llmpp import scatter
-
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"cannot write .*card\.png"):
-        scatter.draw(small, tmp_path / "file" / "card")

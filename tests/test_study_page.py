@@ -9,7 +9,6 @@ import pytest
 
 from command import Command
 from llmpp import InputError
-from llmpp.report_card import ReportCard
 from llmpp.study.description import Study
 from llmpp.study.noise import Noise
 from llmpp.study.page import write_page
@@ -55,25 +54,6 @@ def test_the_page_has_tables_figures_and_notes(
     for name in ("scatter", "curves"):
         assert (tmp_path / "small" / f"{name}.png").stat().st_size > 1000
         assert f"small/{name}.png" in text
-
-
-def test_the_plot_leaves_out_what_is_in_nats(
-    done_study: tuple[Path, Path], results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("matplotlib")
-    from llmpp import scatter
-
-    drawn: list[str] = []
-
-    def draw(card: ReportCard, path_stem: Path) -> tuple[Path, ...]:
-        drawn.extend(row.predictor for row in card.rows)
-        return ()
-
-    monkeypatch.setattr(scatter, "draw", draw)
-    write_page(results, tmp_path / "p.md", command="x", how="y", n_bootstrap=10)
-    assert "supernet hat_loss" not in drawn
-    assert {"supernet hat", "supernet hat_loss + line"} <= set(drawn)
-    assert "| supernet hat_loss |" in (tmp_path / "p.md").read_text("utf-8")
 
 
 def partial(done_study: tuple[Path, Path], folder: Path, *patterns: str) -> Results:

@@ -23,9 +23,11 @@ from llmpp.errors import PredictorError
 from llmpp.exam import Exam
 from llmpp.space import Floats
 from llmpp.students import Students, corrected_answers
+from llmpp.task import LOSS_SUFFIX
 
 STUDENT = "LLM-Distill-PP: student"
 PHYSICS = "ridge on log depth, log FLOPs"
+_RAW = "supernet "
 _CHEAP = "hat"
 _LINE = "line in 1/decoder layers"
 _WEIGHTED = "supernets weighted by left-out error"
@@ -106,7 +108,7 @@ def line_up(
         extended: If given, adds what was tried beyond the plan, these students among it.
     """
     lineup = Lineup(dict(FROM_DEMONSTRATIONS))
-    lineup.predictors |= {f"supernet {name}": partial(raw_supernet, name) for name in exam.supernet_scores}
+    lineup.predictors |= {_RAW + name: partial(raw_supernet, name) for name in exam.supernet_scores}
     lineup.predictors |= {_fitted(name): partial(calibrated_supernet, name) for name in exam.supernet_scores}
     lineup.predictors |= models
     if students:
@@ -119,8 +121,13 @@ def line_up(
     return lineup
 
 
+def only_ranks(row: str) -> bool:
+    """Whether a row is in units of its own, not in the metric's: losses of a supernet."""
+    return row.startswith(_RAW) and row.endswith(LOSS_SUFFIX)
+
+
 def _fitted(supernet: str) -> str:
-    return f"supernet {supernet} + line"
+    return f"{_RAW}{supernet} + line"
 
 
 def _label(model: str) -> str:
@@ -185,7 +192,7 @@ def _add_fused_trials(lineup: Lineup, model: str, supernets: tuple[str, ...]) ->
     lineup.fusions |= {f"fusion: {name}": Fusion(members) for name, members in trials.items()}
     lineup.fusions["median of LLM-PP, every supernet"] = Fusion((model, *supernets), np.median)
     for supernet in supernets:
-        name = supernet.removeprefix("supernet ").removesuffix(" + line")
+        name = supernet.removeprefix(_RAW).removesuffix(" + line")
         # The cheap rule with the model is no trial and stands already.
         lineup.fusions.setdefault(f"fusion: LLM-PP, {name}", Fusion((model, supernet)))
         lineup.fusions[f"fusion: student, {name}"] = Fusion((STUDENT, supernet))

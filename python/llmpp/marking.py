@@ -1,6 +1,6 @@
 """Marks predictions against what was trained: figures, intervals, paired differences, noise ceiling."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ class Row:
 
     Attributes:
         predictor: Its name.
-        measures: What it achieves, by the names of `llmpp.metrics.MEASURES`; 'mae' is in the task's metric.
+        measures: What it achieves, by the names of `llmpp.metrics.MEASURES`; 'mae' is in the task's metric,
+            NaN if the predictions are not.
         difference: What it achieves less what the row that it is compared with does, paired.
         n_seeds: Seeds that were averaged; 1 for a predictor without.
         predictions: `(n_seeds, n)` of each split.
@@ -95,18 +96,28 @@ def join(keys: Sequence[Key]) -> Key:
     )
 
 
-def mark(predictions: Sequence[Mapping[str, Floats]], key: Key, *, against: str) -> tuple[Row, ...]:
+def mark(
+    predictions: Sequence[Mapping[str, Floats]],
+    key: Key,
+    *,
+    against: str,
+    only_ranks: Callable[[str], bool],
+) -> tuple[Row, ...]:
     """Measures every row on every resample, and its difference to the row `against`.
 
     Args:
         predictions: Of each split, `(n_seeds, n)` by row.
         key: What was held out.
         against: A row.
+        only_ranks: Whether a row is in other units than the metric, so that it has no error.
     """
 
     def measured(name: str) -> dict[str, Floats]:
         of_splits = [of_split[name] for of_split in predictions]
-        return {what: measure(it, of_splits, key.trained, key.copies) for what, it in MEASURES.items()}
+        values = {what: measure(it, of_splits, key.trained, key.copies) for what, it in MEASURES.items()}
+        if only_ranks(name):
+            values["mae"] = np.full_like(values["mae"], np.nan)
+        return values
 
     reference = measured(against)
     return tuple(

@@ -1,6 +1,7 @@
 """A figure of a report card: predicted against trained scores, one panel per predictor."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ _MARKERS = "osD^vP*X"
 def draw(card: ReportCard, path_stem: str | Path) -> tuple[Path, Path]:
     """Draws predicted (mean over seeds) against trained scores, on the diagonal if right.
 
+    Predictors whose error is not defined, since they predict in other units, are left out.
+
     Args:
         card: What `llmpp.report_card.evaluate` returned.
         path_stem: Where to write: `STEM.png` and `STEM.svg`; missing folders are made.
@@ -31,7 +34,8 @@ def draw(card: ReportCard, path_stem: str | Path) -> tuple[Path, Path]:
         InputError: If they cannot be written.
         MissingExtraError: If matplotlib is not installed.
     """
-    return save_figure(_figure(card), path_stem)
+    drawn = tuple(row for row in card.rows if not math.isnan(row.measures["mae"].mean))
+    return save_figure(_figure(replace(card, rows=drawn)), path_stem)
 
 
 def _figure(card: ReportCard) -> Any:

@@ -17,6 +17,8 @@ from llmpp.ranges import integer
 from llmpp.space import SPACES, SearchSpace
 
 TASK_SCHEMA = "llmpp.task/1"
+#: How names of supernet scores end that are minus nats per token, not in the task's metric.
+LOSS_SUFFIX = "_loss"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Figures:
         valid_score: Quality on the validation set, in the task's metric.
         test_score: Quality on the test set.
         latency_ms: Measured latency in ms, on the hardware that the task's source names (or does not).
-        supernet_scores: Validation quality that weight-sharing supernets predict for it, by supernet.
+        supernet_scores: Validation quality that weight-sharing supernets predict for it, by supernet; in the
+            task's metric, or minus nats per token where the name ends in `LOSS_SUFFIX`.
     """
 
     id: int

@@ -1,7 +1,6 @@
 """The page of a study, in Markdown with figures beside it; made of its results alone."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -217,10 +216,7 @@ def _card(results: Results, command: str, n_bootstrap: int, folder: Path, files:
         return
     card = evaluate(Task.from_dict(trained_task(results, command=command)), n_bootstrap=n_bootstrap)
     yield from _card_table(card)
-    raw = {f"supernet {score_name(kind, metric)}" for kind, metric, _ in results.scores() if metric == "loss"}
-    # In nats, they would be far from a plot in BLEU.
-    drawn = replace(card, rows=tuple(row for row in card.rows if row.predictor not in raw))
-    files += draw(drawn, folder / "scatter")
+    files += draw(card, folder / "scatter")
     yield f"![predicted against trained]({folder.name}/scatter.png)"
 
 
@@ -228,8 +224,8 @@ def _card_table(card: "ReportCard") -> Iterator[str]:
     n_held_out, n = len(card.key.ids[0]), len(card.architectures)
     yield (
         f"Means over splits {', '.join(card.splits)}, each of which shows {n - n_held_out} architectures "
-        f"and holds out {n_held_out}; bootstrap 95% intervals. The plain error of a `_loss` row says "
-        "nothing: it is in nats, and the plot leaves it out."
+        f"and holds out {n_held_out}; bootstrap 95% intervals. Losses of supernets are in "
+        "nats: they have an error, and a plot, only after a line has been fitted to what is shown."
     )
     head = ["predictor", "MAE, BLEU", "Kendall tau-b", "regret of 1"]
     yield markdown_table(head, ([row.predictor, *_measures(row.measures)] for row in card.rows))

@@ -11,6 +11,7 @@ from llmpp.errors import InputError, writing
 from llmpp.shuffling import shuffled_order
 from llmpp.study.expansion import measurement_id
 from llmpp.study.results import Results
+from llmpp.task import LOSS_SUFFIX
 from llmpp.text import replace_text
 
 #: Seeds of the splits, which are called by them, like those of the WMT tasks.
@@ -19,9 +20,9 @@ SPLITS = (123, 456, 789)
 _SHARE = 3
 #: With fewer architectures, splits have too few demonstrations to test predictors.
 FEWEST_TO_TEST = 2 * _SHARE
-#: What the scores of supernets are called, as in the WMT tasks; by loss they are minus nats per token.
+#: What the scores of supernets are called, as in the WMT tasks.
 NAMES: Mapping[str, str] = {"plain": "hat", "layer-wise": "layer_wise_mos", "neuron-wise": "neuron_wise_mos"}
-_SUFFIXES: Mapping[str, str] = {"bleu": "", "loss": "_loss"}
+_SUFFIXES: Mapping[str, str] = {"bleu": "", "loss": LOSS_SUFFIX}
 _PACKAGES = ("llmpp", "torch", "sacrebleu")
 
 
