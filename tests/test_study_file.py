@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmpp import InputError, SearchSpace
+from llmpp import SPACES, InputError, SearchSpace
 from llmpp.errors import MissingExtraError
 from llmpp.study.description import Study
 from llmpp.study.expansion import draw, expand, trained_architectures
@@ -32,6 +32,11 @@ def test_the_example_expands_into_the_same_jobs_always() -> None:
     expected = {(number, 1) for number in range(1, 31)} | {(n, seed) for n in (1, 2, 4) for seed in (2, 3)}
     assert set(seeds) == expected
     assert json.loads(json.dumps([job.to_dict() for job in jobs])) == [job.to_dict() for job in jobs]
+
+
+def test_the_space_of_the_example_is_the_one_that_ships() -> None:
+    study, shipped = Study.load(EXAMPLE).space, SPACES["multi30k"]
+    assert (study.options, study.qkv_dim) == (shipped.options, shipped.qkv_dim)
 
 
 def test_what_tells_the_most_comes_first() -> None:

@@ -195,7 +195,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"schema": "llmpp.task/2"}, "schema 'llmpp.task/1', got 'llmpp.task/2'"),
-        ({"space": "hat"}, "unknown space 'hat'; known: hat-iwslt, hat-wmt"),
+        ({"space": "hat"}, "unknown space 'hat'; known: hat-iwslt, hat-wmt, multi30k"),
         ({"space": {"name": "x"}}, "exactly the keys name, qkv_dim, options"),
         ({"space": [1]}, "is not a task"),
         ({"colour": 1}, "may have.*got.*colour"),
