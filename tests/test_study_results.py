@@ -16,7 +16,8 @@ from llmpp.study.expansion import expand
 from llmpp.study.job import Job
 from llmpp.study.place import Place
 from llmpp.study.results import Results
-from llmpp.study.task_file import SPLITS, source, split, task_dict, write_task
+from llmpp.study.task_file import SPLITS, source, split, task_dict
+from llmpp.task import write_task
 from small_study import run_here, write_small_study
 
 EXAMPLE = Path(__file__).parent.parent / "studies" / "multi30k.toml"

@@ -1,7 +1,7 @@
 """Translation tasks as data: space, sizes, metric, words for a prompt, figures of trained architectures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from llmpp.architecture import Architecture
 from llmpp.assets import asset
-from llmpp.errors import InputError, unknown
+from llmpp.errors import InputError, unknown, writing
 from llmpp.ranges import integer
 from llmpp.space import SPACES, SearchSpace
+from llmpp.text import replace_text
 
 TASK_SCHEMA = "llmpp.task/1"
 #: How names of supernet scores end that are minus nats per token, not in the task's metric.
@@ -183,6 +184,27 @@ def _read(path: Path) -> Task:
         return Task.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError, KeyError) as error:
         raise InputError(f"{path} is not a task: {error}") from error
+
+
+def write_task(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes what `Task.from_dict` reads, one line for each split and each trained architecture.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    splits = [f"{json.dumps(name)}: {json.dumps(ids)}" for name, ids in content["splits"].items()]
+    text = json.dumps({**content, "splits": {}, "figures": []}, indent=2)
+    text = _filled(text, '"splits": {}', splits)
+    text = _filled(text, '"figures": []', [json.dumps(row) for row in content["figures"]])
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, text + "\n")
+
+
+def _filled(text: str, entry: str, lines: Sequence[str]) -> str:
+    """Puts lines between the brackets that an empty entry of indented JSON ends with."""
+    inner = "".join(f"\n    {line}," for line in lines).removesuffix(",")
+    return text.replace(entry, f"{entry[:-1]}{inner}\n  {entry[-1]}", 1) if lines else text
 
 
 @dataclass(frozen=True)

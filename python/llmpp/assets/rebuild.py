@@ -16,7 +16,7 @@ from typing import Any
 from llmpp import distill, latency
 from llmpp.answers import Answer, Answers, write_answers
 from llmpp.architecture import Architecture
-from llmpp.task import TASK_SCHEMA, load_task
+from llmpp.task import TASK_SCHEMA, load_task, write_task
 
 #: Recorded in every file, so that rebuilding on another day gives the same bytes.
 DATE = "2026-11-24"
@@ -57,8 +57,8 @@ def rebuild(data: Path, assets: Path) -> None:
     for folder in ("tasks", "answers", "students", "latency"):
         (assets / folder).mkdir(parents=True, exist_ok=True)
     for name in _WORDS:
-        _write_json(assets / "tasks" / f"{name}.json", _task(name, data))
-    _write_json(assets / "tasks" / "iwslt14.de-en.json", _IWSLT)
+        write_task(assets / "tasks" / f"{name}.json", _task(name, data))
+    write_task(assets / "tasks" / "iwslt14.de-en.json", _IWSLT)
     for name in _WORDS:
         path = assets / "answers" / f"{name}.jsonl"
         write_answers(path, _answers(name, data / "llm_answers"))
@@ -82,13 +82,6 @@ def rebuild(data: Path, assets: Path) -> None:
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    figures = content["figures"]
-    text = json.dumps({**content, "figures": []}, indent=2)
-    rows = ",\n".join("    " + json.dumps(row) for row in figures)
-    path.write_text(text.replace('"figures": []', f'"figures": [\n{rows}\n  ]') + "\n", encoding="utf-8")
 
 
 def _task(name: str, data: Path) -> dict[str, Any]:

@@ -160,8 +160,8 @@ def make_task(
     as_json: Json = False,
 ) -> None:
     """Make a task of a study's figures, to evaluate and ask on; no text of the corpus is in it."""
-    from llmpp.study.task_file import task_dict, write_task
-    from llmpp.task import Task
+    from llmpp.study.task_file import task_dict
+    from llmpp.task import Task, write_task
 
     content = task_dict(_results(file, output), command=_command_of(file, output))
     n_figures = len(Task.from_dict(content).figures)

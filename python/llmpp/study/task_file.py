@@ -1,18 +1,16 @@
 """Makes a task of a study's results: figures of trained architectures, and splits to test predictors on."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llmpp.errors import InputError, writing
+from llmpp.errors import InputError
 from llmpp.shuffling import shuffled_order
 from llmpp.study.expansion import measurement_id
 from llmpp.study.results import Results
 from llmpp.task import LOSS_SUFFIX
-from llmpp.text import replace_text
 
 #: Seeds of the splits, which are called by them, like those of the WMT tasks.
 SPLITS = (123, 456, 789)
@@ -114,21 +112,3 @@ def _made(results: Results) -> str:
     listed = ", ".join(f"{name} {'/'.join(found)}" for name, found in versions.items())
     period = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     return f"{' and '.join(machines)}; {listed}; {period}"
-
-
-def write_task(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a task, one line for each trained architecture.
-
-    Raises:
-        InputError: If the file cannot be written.
-    """
-    text = json.dumps({**content, "splits": {}, "figures": []}, indent=2)
-    splits = ",\n".join(
-        f"    {json.dumps(name)}: {json.dumps(ids)}" for name, ids in content["splits"].items()
-    )
-    rows = ",\n".join("    " + json.dumps(row) for row in content["figures"])
-    text = text.replace('"splits": {}', f'"splits": {{\n{splits}\n  }}', 1)
-    text = text.replace('"figures": []', f'"figures": [\n{rows}\n  ]', 1)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, text + "\n")
