@@ -1,12 +1,15 @@
 """A space of tiny Transformers, and sentences for them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from llmpp import Architecture, SearchSpace, Task
+from llmpp.mixture import Kind, Mixture
 from llmpp.special_tokens import EOS, PAD
+from llmpp.supernet import SuperTransformer
 from llmpp.transformer import Transformer
 
 VOCABULARY = 23
@@ -27,6 +30,11 @@ SPACE = SearchSpace(
     16,
 )
 TASK = Task("small", SPACE, VOCABULARY, sentence_length=7)
+SAMPLE = SPACE.sample(8, seed=2)
+#: Two decoder layers of three, and neither side at its full width.
+SMALL = Architecture(12, (8, 8), (2, 4), 8, (12, 8), (4, 1), (2, 4), (3, 1))
+LARGEST = Architecture(20, (24,) * 3, (4,) * 3, 16, (24,) * 3, (4,) * 3, (4,) * 3, (3,) * 3)
+MIXED: tuple[Kind, ...] = ("layer-wise", "neuron-wise")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -36,6 +44,15 @@ def small(architecture: Architecture, *, seed: int = 0, vocabulary: int = VOCABU
     model = Transformer(architecture, vocabulary=vocabulary, qkv_dim=16, n_encoder_slots=3, max_length=40)
     shake(model)
     return model.eval()
+
+
+def supernet(kind: Kind = "plain", *, seed: int = 0, **settings: Any) -> SuperTransformer:
+    """A supernet in evaluation mode, shaken as `small` is."""
+    torch.manual_seed(seed)
+    mixture = Mixture(kind=kind, n_experts=settings.pop("n_experts", 2), router_width=16)
+    net = SuperTransformer(SPACE, vocabulary=VOCABULARY, mixture=mixture, **{"max_length": 40, **settings})
+    shake(net)
+    return net.eval()
 
 
 def shake(model: torch.nn.Module) -> None:
@@ -56,6 +73,10 @@ def sentences(lengths: Sequence[int], *, seed: int = 0, vocabulary: int = VOCABU
         row[:length] = torch.randint(EOS + 1, vocabulary, (length,), generator=draw)
         row[length - 1] = EOS
     return rows
+
+
+#: A batch: sentences to read, and what the decoder sees.
+SOURCE, TARGET_IN = sentences([9, 5, 3]), sentences([6, 8, 2], seed=1)
 
 
 def apart(one: Tensor, other: Tensor) -> float:

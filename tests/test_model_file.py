@@ -19,12 +19,11 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from llmpp import Architecture, InputError  # noqa: E402
 from llmpp.transformer import Transformer  # noqa: E402
-from small_networks import VOCABULARY, sentences, small  # noqa: E402
+from small_networks import SOURCE, TARGET_IN, VOCABULARY, small  # noqa: E402
 
 ONE = Architecture(12, (8, 24), (2, 4), 16, (12, 8), (4, 1), (2, 4), (1, 2))
 #: One layer on each side, where the encoder is the wider one.
 WIDE_ENCODER = Architecture(20, (8,), (2,), 8, (12,), (2,), (4,), (1,))
-SOURCE, TARGET_IN = sentences([9, 5, 3]), sentences([6, 8, 2], seed=1)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

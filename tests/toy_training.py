@@ -11,9 +11,11 @@ from typing import Any
 
 from llmpp import Architecture, SearchSpace, Task
 from llmpp.corpus import Corpus
+from llmpp.mixture import Mixture
 from llmpp.recipe import Recipe
 from llmpp.supernet import SuperTransformer
 from llmpp.task import TASK_SCHEMA
+from llmpp.train import train_architecture
 from toy_text import Pairs, prepare_toy, toy_pairs, write_files
 
 SPACE = SearchSpace(
@@ -34,6 +36,7 @@ SPACE = SearchSpace(
 )
 TASK = Task("toy", SPACE, 80, sentence_length=10)
 ONE = Architecture(32, (48,), (2,), 32, (48,), (2,), (2,), (1,))
+MIXED = Mixture(kind="neuron-wise", router_width=8)
 #: Trained for a moment, with all that is random.
 BRIEF: dict[str, Any] = {
     "n_updates": 12,
@@ -58,6 +61,25 @@ def task_file(path: Path) -> Path:
 def brief(**changes: Any) -> Recipe:
     """A recipe of a few updates."""
     return Recipe(**{**BRIEF, **changes})
+
+
+def train(directory: Path, corpus: Corpus, **settings: Any) -> dict[str, Any]:
+    """Trains one architecture for a moment."""
+    return train_architecture(ONE, corpus, directory, space=SPACE, **{"recipe": brief(), **settings})
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two files hold the very same tensors."""
+    import torch
+    from safetensors.torch import load_file
+
+    mine, theirs = load_file(one), load_file(other)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def names(folder: Path) -> set[str]:
+    """The names of what is in a folder."""
+    return {path.name for path in folder.iterdir()}
 
 
 @cache
