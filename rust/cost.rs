@@ -1,7 +1,7 @@
 //! FLOPs and parameters of HAT's Transformer in closed form, exact to the integer.
 //!
 //! Every term is a sum over layers of products in which at most one factor changes from layer to layer,
-//! so costs are functions of the averaged features. Symbols, as in the formulas of the docs:
+//! so costs are functions of the averaged features. Symbols of the formulas below:
 //!
 //! | symbol | meaning |
 //! |---|---|

@@ -153,8 +153,8 @@ def test_noise_is_told_from_signal(results: Results) -> None:
     assert "over seeds of one" in noise.describe()
     assert Noise(0, 6, 0.0, 0.0, None, ()).describe() == "No architecture is trained yet."
     assert Noise(1, 5, 31.0, 0.0, None, ()).describe() == (
-        "The best of 1 reaches 31.00 BLEU on the test set so far. How far seeds and architectures differ is "
-        "said when all trainings are done: 5 are missing."
+        "The best of 1 by validation BLEU reaches 31.00 on the test set so far. How far seeds and "
+        "architectures differ is said when all trainings are done: 5 are missing."
     )
     unknown = "No architecture was trained with several seeds, so nothing is known of noise."
     for wanted, verdict in (
@@ -162,6 +162,6 @@ def test_noise_is_told_from_signal(results: Results) -> None:
         (30, "; 30 were wanted."),
         (32, "; 32 were wanted, so that is NOT enough."),
     ):
-        best = f"The best of 2 reaches 31.00 BLEU on the test set{verdict}"
+        best = f"The best of 2 by validation BLEU reaches 31.00 on the test set{verdict}"
         assert Noise(2, 0, 31.0, 0.5, None, (), wanted).describe() == f"{best} {unknown}"
     assert "NOT less than the third" in Noise(2, 0, 31.0, 0.5, 0.4, ()).describe()

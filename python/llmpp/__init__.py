@@ -17,12 +17,15 @@ if TYPE_CHECKING:
         PredictorError,
         ShapeError,
         SpaceError,
+        TrainingError,
     )
+    from llmpp.frontier import Frontier
     from llmpp.llm_predictor import LlmPredictor
     from llmpp.predictor import MlpPredictor, Predictor, hardware_names, load_latency, load_predictor
     from llmpp.report_card import ReportCard, evaluate
     from llmpp.result import Candidate, Iteration, SearchResult
     from llmpp.space import SPACES, SearchSpace
+    from llmpp.supernet_predictor import SupernetPredictor
     from llmpp.task import Cost, Figures, Task, cost, load_task, task_names
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "Candidate",
     "Cost",
     "Figures",
+    "Frontier",
     "InputError",
     "Iteration",
     "LlmError",
@@ -45,7 +49,9 @@ __all__ = [
     "SearchSpace",
     "ShapeError",
     "SpaceError",
+    "SupernetPredictor",
     "Task",
+    "TrainingError",
     "cost",
     "evaluate",
     "hardware_names",
@@ -66,12 +72,15 @@ _HOMES = {
         "PredictorError",
         "ShapeError",
         "SpaceError",
+        "TrainingError",
     ],
+    "frontier": ["Frontier"],
     "llm_predictor": ["LlmPredictor"],
     "predictor": ["MlpPredictor", "Predictor", "hardware_names", "load_latency", "load_predictor"],
     "report_card": ["ReportCard", "evaluate"],
     "result": ["Candidate", "Iteration", "SearchResult"],
     "space": ["SPACES", "SearchSpace"],
+    "supernet_predictor": ["SupernetPredictor"],
     "task": ["Cost", "Figures", "Task", "cost", "load_task", "task_names"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -83,8 +83,9 @@ def search(
 
     Returns:
         The result. Its status is 'optimal' if no architecture within the constraints has a better score,
-        'infeasible' if none was found (in an exact search: if there is none), and 'interrupted' if Ctrl-C
-        ended the search early; then it holds what was found until then.
+        'budget' if all iterations were done without that proof, 'infeasible' if none was found (in an exact
+        search: if there is none), and 'interrupted' if Ctrl-C ended the search early; then it holds what was
+        found until then.
 
     Raises:
         InputError: If a name, bound, setting or file cannot be used.

@@ -125,6 +125,9 @@ def evaluate(
         extended: Whether to add what was tried beyond the plan.
         progress: Called with the number of steps done and of all steps.
 
+    Returns:
+        The card; errors are in the task's metric.
+
     Raises:
         InputError: If the task has no figures or splits, or there is no row `against`.
         PredictorError: If a predictor does not give one finite score per architecture.

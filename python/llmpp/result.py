@@ -56,7 +56,7 @@ class Iteration:
         iteration: Its number, from 0.
         predictor: The predictor that scored.
         best_score: The best score so far under this predictor.
-        n_evaluations: Candidates scored.
+        n_evaluations: Candidates scored; in an exact search, feature vectors.
         n_cache_hits: Places that went to a candidate already drawn: a parent whose score is remembered, one
             scored before, or a member of this population.
         seconds: Wall-clock time.

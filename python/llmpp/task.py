@@ -212,7 +212,8 @@ class Cost:
     """What one architecture costs.
 
     Attributes:
-        flops: FLOPs of one teacher-forced pass over one sentence pair, output projection included.
+        flops: FLOPs of one teacher-forced pass over one sentence pair of the task's length, a multiply-add as
+            two, output projection included.
         flops_without_head: The same without the output projection.
         params: Parameters without embeddings.
         embedding_params: Parameters of one embedding matrix at the decoder's width.

@@ -77,10 +77,14 @@ def train(
     output: _Directory,
     task: Annotated[
         str | None,
-        typer.Option(help="The task whose space it is from, which gives its qkv dim and depth of supernet."),
+        typer.Option(
+            help="The task whose space it is from: it gives the qkv dim, and the depth and widths that "
+            "dropout is scaled by."
+        ),
     ] = None,
     qkv_dim: Annotated[
-        int | None, typer.Option(help="Width of queries, keys and values, where there is no task.")
+        int | None,
+        typer.Option(help="Width of queries, keys and values, where there is no task; 512 if not given."),
     ] = None,
     device: _Device = "auto",
     n_threads: _Threads = None,

@@ -18,7 +18,7 @@ class Noise:
     Attributes:
         n: Architectures trained so far.
         n_missing: Trainings that are not done, further seeds included.
-        best_bleu: The best BLEU on the test set.
+        best_bleu: BLEU on the test set of the best by validation BLEU.
         architecture_std: Standard deviation of validation BLEU over architectures, of the first seed.
         seed_std: The same over seeds of one architecture, pooled; None where nothing was repeated.
         replicated: Number, seed and outcome of each training of the repeated architectures.
@@ -48,7 +48,7 @@ class Noise:
         return cls(
             len(first),
             sum(len(results.missing[what]) for what in ("trainings", "further seeds")),
-            max((one["test"]["bleu"] for one in first), default=0.0),
+            max(((one["valid"]["bleu"], one["test"]["bleu"]) for one in first), default=(0.0, 0.0))[1],
             float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,
             float(np.sqrt(np.mean(variances))) if variances else None,
             tuple(replicated),
@@ -73,7 +73,7 @@ class Noise:
         """Says it in a sentence or two, and whether it is as wanted, once all trainings are done."""
         if not self.n:
             return "No architecture is trained yet."
-        reached = f"The best of {self.n} reaches {self.best_bleu:.2f} BLEU on the test set"
+        reached = f"The best of {self.n} by validation BLEU reaches {self.best_bleu:.2f} on the test set"
         if self.n_missing:
             return (
                 f"{reached} so far. How far seeds and architectures differ is said when all trainings are "

@@ -112,8 +112,8 @@ def _table(results: Results) -> Iterator[str]:
     yield (
         "FFN and span are means over layers. Minutes are by the clock, translations included, on "
         f"{_where(results)}: other jobs ran beside most of these, and whatever else the machine did, so they "
-        "say how long it took, not what it takes. Supernet scores are minus nats per token (`_loss`), or "
-        "BLEU."
+        "say how long it took, not what it takes. `hat` is the plain supernet, the others mixtures; scores "
+        "are minus nats per token (`_loss`), or BLEU."
     )
     scores = {score_name(kind, metric): found for kind, metric, found in results.scores()}
     head = ["", "enc. dim", "enc. FFN", "dec. layers", "dec. dim", "dec. FFN", "span"]
