@@ -1,5 +1,6 @@
 """How far trainings of one architecture differ by their seeds, beside how far architectures differ."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,40 @@ WANTED_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Signal and noise of one measure of trainings, as standard deviations.
+
+    Attributes:
+        architectures: Over architectures, each trained with the first seed.
+        seeds: Over seeds of one architecture, pooled; None where nothing was repeated.
+    """
+
+    architectures: float
+    seeds: float | None
+
+    @classmethod
+    def of(cls, first: Sequence[float], repeated: Iterable[Sequence[float]]) -> "Spread":
+        """Takes it from the values of the first seed, and from those of each architecture's seeds."""
+        variances = [np.var(values, ddof=1) for values in repeated if len(values) > 1]
+        return cls(
+            float(np.std(first, ddof=1)) if len(first) > 1 else 0.0,
+            float(np.sqrt(np.mean(variances))) if variances else None,
+        )
+
+    @property
+    def share(self) -> float | None:
+        """Noise as a share of the signal."""
+        return None if self.seeds is None or not self.architectures else self.seeds / self.architectures
+
+    def describe(self, what: str) -> str:
+        """Says it of a measure."""
+        return (
+            f"{what} varies by {self.architectures:.3f} (standard deviation) over architectures and by "
+            f"{self.seeds:.3f} over seeds of one: {100 * (self.share or 0):.0f}% of that"
+        )
+
+
+@dataclass(frozen=True)
 class Noise:
     """Signal and noise of a study's trainings.
 
@@ -19,8 +54,8 @@ class Noise:
         n: Architectures trained so far.
         n_missing: Trainings that are not done, further seeds included.
         best_bleu: BLEU on the test set of the best by validation BLEU.
-        architecture_std: Standard deviation of validation BLEU over architectures, of the first seed.
-        seed_std: The same over seeds of one architecture, pooled; None where nothing was repeated.
+        bleu: The spread of validation BLEU.
+        loss: The spread of validation loss, in nats per token.
         replicated: Number, seed and outcome of each training of the repeated architectures.
         wanted_bleu: What the best is to reach; 0 if nothing was wanted.
     """
@@ -28,39 +63,37 @@ class Noise:
     n: int
     n_missing: int
     best_bleu: float
-    architecture_std: float
-    seed_std: float | None
-    replicated: tuple[tuple[int, int, dict[str, Any]], ...]
+    bleu: Spread
+    loss: Spread
+    replicated: tuple[tuple[int, int, dict[str, Any]], ...] = ()
     wanted_bleu: float = 0.0
 
     @classmethod
     def of(cls, results: Results) -> "Noise":
         """Takes it from what is done."""
         first = [one for number in results.architectures if (one := results.training(number))]
-        scores = [one["valid"]["bleu"] for one in first]
-        replicated, variances = [], []
-        for number in results.study.architectures.replicated:
-            seeds = results.study.architectures.seeds
-            found = [(number, seed, one) for seed in seeds if (one := results.training(number, seed))]
-            replicated += found
-            if len(found) > 1:
-                variances.append(np.var([one["valid"]["bleu"] for _, _, one in found], ddof=1))
+        repeated = {
+            number: {
+                seed: one
+                for seed in results.study.architectures.seeds
+                if (one := results.training(number, seed))
+            }
+            for number in results.study.architectures.replicated
+        }
+
+        def spread(measure: Callable[[dict[str, Any]], float]) -> Spread:
+            by_seed = [list(map(measure, seeds.values())) for seeds in repeated.values()]
+            return Spread.of(list(map(measure, first)), by_seed)
+
         return cls(
             len(first),
             sum(len(results.missing[what]) for what in ("trainings", "further seeds")),
-            max(((one["valid"]["bleu"], one["test"]["bleu"]) for one in first), default=(0.0, 0.0))[1],
-            float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,
-            float(np.sqrt(np.mean(variances))) if variances else None,
-            tuple(replicated),
+            max(first, key=_bleu)["test"]["bleu"] if first else 0.0,
+            spread(_bleu),
+            spread(lambda training: float(training["valid_loss"])),
+            tuple((number, seed, one) for number, seeds in repeated.items() for seed, one in seeds.items()),
             results.study.wanted_bleu,
         )
-
-    @property
-    def share(self) -> float | None:
-        """Noise as a share of the signal."""
-        if self.seed_std is None or not self.architecture_std:
-            return None
-        return self.seed_std / self.architecture_std
 
     @property
     def _verdict(self) -> str:
@@ -80,11 +113,14 @@ class Noise:
                 f"done: {self.n_missing} are missing."
             )
         best = f"{reached}{self._verdict}."
-        if self.share is None or self.seed_std is None:
+        if self.bleu.share is None:
             return f"{best} No architecture was trained with several seeds, so nothing is known of noise."
-        verdict = "less" if self.share < WANTED_SHARE else "NOT less"
+        verdict = "less" if self.bleu.share < WANTED_SHARE else "NOT less"
         return (
-            f"{best} Validation BLEU varies by {self.architecture_std:.3f} (standard deviation) over "
-            f"architectures and by {self.seed_std:.3f} over seeds of one: {100 * self.share:.0f}% of that, "
-            f"{verdict} than the third that it may be."
+            f"{best} {self.bleu.describe('Validation BLEU')}, {verdict} than the third that it may be. "
+            f"{self.loss.describe('Validation loss')}."
         )
+
+
+def _bleu(training: dict[str, Any]) -> float:
+    return float(training["valid"]["bleu"])
