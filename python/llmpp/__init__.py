@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from llmpp.report_card import ReportCard, evaluate
     from llmpp.result import Candidate, Iteration, SearchResult
     from llmpp.space import SPACES, SearchSpace
-    from llmpp.supernet_predictor import SupernetPredictor
     from llmpp.task import Cost, Figures, Task, cost, load_task, task_names
 
 __all__ = [
@@ -49,7 +48,6 @@ __all__ = [
     "SearchSpace",
     "ShapeError",
     "SpaceError",
-    "SupernetPredictor",
     "Task",
     "TrainingError",
     "cost",
@@ -80,7 +78,6 @@ _HOMES = {
     "report_card": ["ReportCard", "evaluate"],
     "result": ["Candidate", "Iteration", "SearchResult"],
     "space": ["SPACES", "SearchSpace"],
-    "supernet_predictor": ["SupernetPredictor"],
     "task": ["Cost", "Figures", "Task", "cost", "load_task", "task_names"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
