@@ -10,7 +10,7 @@ import pytest
 from command import Command
 from llmpp import InputError
 from llmpp.study.description import Study
-from llmpp.study.noise import Noise, Spread
+from llmpp.study.noise import Noise, Variation
 from llmpp.study.page import write_page
 from llmpp.study.results import Results
 from llmpp.study.task_file import task_dict
@@ -152,7 +152,7 @@ def test_noise_is_told_from_signal(results: Results) -> None:
     assert noise.bleu.seeds is not None
     assert "over seeds of one" in noise.describe()
     assert "Validation loss varies" in noise.describe()
-    none = Spread(0.0, None)
+    none = Variation(0.0, None)
     assert Noise(0, 6, 0.0, none, none).describe() == "No architecture is trained yet."
     assert Noise(1, 5, 31.0, none, none).describe() == (
         "The best of 1 by validation BLEU reaches 31.00 on the test set so far. How far seeds and "
@@ -165,13 +165,14 @@ def test_noise_is_told_from_signal(results: Results) -> None:
         (32, "; 32 were wanted, so that is NOT enough."),
     ):
         best = f"The best of 2 by validation BLEU reaches 31.00 on the test set{verdict}"
-        assert Noise(2, 0, 31.0, Spread(0.5, None), none, (), wanted).describe() == f"{best} {unknown}"
-    assert "NOT less than the third" in Noise(2, 0, 31.0, Spread(0.5, 0.4), Spread(0.1, 0.01)).describe()
+        assert Noise(2, 0, 31.0, Variation(0.5, None), none, (), wanted).describe() == f"{best} {unknown}"
+    noisy = Noise(2, 0, 31.0, Variation(0.5, 0.4), Variation(0.1, 0.01))
+    assert "NOT less than the third" in noisy.describe()
 
 
-def test_a_spread_pools_the_variances_of_repeated_trainings() -> None:
-    spread = Spread.of([1.0, 3.0, 5.0], [[1.0, 2.0, 3.0], [4.0], [10.0, 14.0]])
-    assert spread.architectures == 2
-    assert spread.seeds == pytest.approx((pooled := (1 + 8) / 2) ** 0.5)
-    assert spread.share == pytest.approx(pooled**0.5 / 2)
-    assert Spread.of([1.0], []) == Spread(0.0, None)
+def test_a_variation_pools_the_variances_of_repeated_trainings() -> None:
+    variation = Variation.of([1.0, 3.0, 5.0], [[1.0, 2.0, 3.0], [4.0], [10.0, 14.0]])
+    assert variation.architectures == 2
+    assert variation.seeds == pytest.approx((pooled := (1 + 8) / 2) ** 0.5)
+    assert variation.share == pytest.approx(pooled**0.5 / 2)
+    assert Variation.of([1.0], []) == Variation(0.0, None)

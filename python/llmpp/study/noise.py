@@ -13,7 +13,7 @@ WANTED_SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
-class Spread:
+class Variation:
     """Signal and noise of one measure of trainings, as standard deviations.
 
     Attributes:
@@ -25,7 +25,7 @@ class Spread:
     seeds: float | None
 
     @classmethod
-    def of(cls, first: Sequence[float], repeated: Iterable[Sequence[float]]) -> "Spread":
+    def of(cls, first: Sequence[float], repeated: Iterable[Sequence[float]]) -> "Variation":
         """Takes it from the values of the first seed, and from those of each architecture's seeds."""
         variances = [np.var(values, ddof=1) for values in repeated if len(values) > 1]
         return cls(
@@ -54,8 +54,8 @@ class Noise:
         n: Architectures trained so far.
         n_missing: Trainings that are not done, further seeds included.
         best_bleu: BLEU on the test set of the best by validation BLEU.
-        bleu: The spread of validation BLEU.
-        loss: The spread of validation loss, in nats per token.
+        bleu: The variation of validation BLEU.
+        loss: The variation of validation loss, in nats per token.
         replicated: Number, seed and outcome of each training of the repeated architectures.
         wanted_bleu: What the best is to reach; 0 if nothing was wanted.
     """
@@ -63,8 +63,8 @@ class Noise:
     n: int
     n_missing: int
     best_bleu: float
-    bleu: Spread
-    loss: Spread
+    bleu: Variation
+    loss: Variation
     replicated: tuple[tuple[int, int, dict[str, Any]], ...] = ()
     wanted_bleu: float = 0.0
 
@@ -81,16 +81,16 @@ class Noise:
             for number in results.study.architectures.replicated
         }
 
-        def spread(measure: Callable[[dict[str, Any]], float]) -> Spread:
+        def variation(measure: Callable[[dict[str, Any]], float]) -> Variation:
             by_seed = [list(map(measure, seeds.values())) for seeds in repeated.values()]
-            return Spread.of(list(map(measure, first)), by_seed)
+            return Variation.of(list(map(measure, first)), by_seed)
 
         return cls(
             len(first),
             sum(len(results.missing[what]) for what in ("trainings", "further seeds")),
             max(first, key=_bleu)["test"]["bleu"] if first else 0.0,
-            spread(_bleu),
-            spread(lambda training: float(training["valid_loss"])),
+            variation(_bleu),
+            variation(lambda training: float(training["valid_loss"])),
             tuple((number, seed, one) for number, seeds in repeated.items() for seed, one in seeds.items()),
             results.study.wanted_bleu,
         )
