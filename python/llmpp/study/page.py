@@ -8,6 +8,8 @@ import numpy as np
 
 from llmpp.errors import writing
 from llmpp.metrics import kendall_tau
+from llmpp.resampling import Estimate, estimate, resample
+from llmpp.space import Floats
 from llmpp.study.comparison import STUDENT
 from llmpp.study.comparison_table import cells, compare, headings
 from llmpp.study.noise import Noise
@@ -61,7 +63,7 @@ def write_page(
         f"Figures: {source(results, command)}.",
         *_noise(results),
         *_table(results),
-        *_supernets(results),
+        *_supernets(results, n_bootstrap),
         *_card(results, command, n_bootstrap, folder, files),
         *_curves(results, folder, files),
         *_hours(results),
@@ -175,7 +177,7 @@ def _is_imprecise(latency: Mapping[str, Any] | None) -> bool:
     return latency is not None and not latency["is_precise"]
 
 
-def _supernets(results: Results) -> Iterator[str]:
+def _supernets(results: Results, n_bootstrap: int) -> Iterator[str]:
     """Says how supernets rank all architectures, plainly where they rank badly."""
     yield "## How supernets rank"
     if missing := results.missing["trainings"]:
@@ -184,10 +186,12 @@ def _supernets(results: Results) -> Iterator[str]:
     found = [training for number in results.architectures if (training := results.training(number))]
     trained = np.array([one["valid"]["bleu"] for one in found])
     losses = np.array([-one["valid_loss"] for one in found])
-    rows = [["validation loss of the same trainings", *_tau_cells(losses, trained)]]
+    copies = resample(len(trained), n_bootstrap, seed=0)
+    rows = [["validation loss of the same trainings", *_tau_cells(losses, trained, copies)]]
     for kind, metric, scores in results.scores():
         given = np.array([scores[number] for number in results.architectures])
-        rows.append([f"`{score_name(kind, metric)}`", *_tau_cells(given, trained)])
+        rows.append([f"`{score_name(kind, metric)}`", *_tau_cells(given, trained, copies)])
+    yield "Agreement with validation BLEU after training, with bootstrap 95% intervals over architectures."
     yield markdown_table(["", f"Kendall tau-b over all {len(trained)} architectures", ""], rows)
 
 
@@ -195,11 +199,15 @@ def _later(what: str, missing: Sequence[str]) -> str:
     return f"{what} when all architectures are trained: {len(missing)} are missing."
 
 
-def _tau_cells(given: Any, trained: Any) -> list[str]:
-    tau = float(kendall_tau(given, trained, np.ones((1, len(given))))[0])
-    if np.isnan(tau):
+def _tau_cells(given: Floats, trained: Floats, copies: Floats) -> list[str]:
+    tau = estimate(kendall_tau(given, trained, copies)[None])
+    if np.isnan(tau.mean):
         return ["-", "all are equal"]
-    return [f"{tau:.3f}", "ranks badly" if tau < _POOR_TAU else ""]
+    return [_with_interval(tau), "ranks badly" if tau.mean < _POOR_TAU else ""]
+
+
+def _with_interval(one: Estimate) -> str:
+    return "-" if np.isnan(one.mean) else f"{one.mean:.3f} ({one.low:.2f} to {one.high:.2f})"
 
 
 def _card(results: Results, command: str, n_bootstrap: int, folder: Path, files: list[Path]) -> Iterator[str]:
@@ -237,9 +245,8 @@ def _card_table(card: "ReportCard") -> Iterator[str]:
         )
 
 
-def _measures(measures: Mapping[str, Any]) -> list[str]:
-    found = [measures["mae"], measures["kendall_tau"]]
-    whole = ["-" if np.isnan(m.mean) else f"{m.mean:.3f} ({m.low:.2f} to {m.high:.2f})" for m in found]
+def _measures(measures: Mapping[str, Estimate]) -> list[str]:
+    whole = map(_with_interval, (measures["mae"], measures["kendall_tau"]))
     return [*whole, f"{measures['regret_1'].mean:.3f}"]
 
 
