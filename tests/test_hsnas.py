@@ -163,6 +163,26 @@ def test_hardware_may_be_any_object_that_predicts_ms(encoding: str | None) -> No
     assert set(result.to_frame()["latency_ms"]) <= {10.0, 20.0}
 
 
+def test_a_vocabulary_that_costs_do_not_count_is_noted() -> None:
+    class Small:
+        name, vocabulary = "small", 3000
+
+        def predict(self, architectures: list[Architecture], /) -> list[float]:
+            return [float(one.decoder_layers) for one in architectures]
+
+    few: dict[str, Any] = {
+        "n_iterations": 1,
+        "n_population": 4,
+        "n_parents": 2,
+        "n_mutants": 1,
+        "n_children": 1,
+    }
+    note = "small has a vocabulary of 3,000, but costs count the 32,768 of wmt14.en-de"
+    assert note in hsnas.search("wmt14.en-de", initial=Small(), **few).notes
+    Small.vocabulary = 32768
+    assert not any("vocabulary" in one for one in hsnas.search("wmt14.en-de", initial=Small(), **few).notes)
+
+
 @each_way
 def test_a_stand_in_for_the_latency_is_noted(way: Way) -> None:
     result = hsnas.search("wmt19.en-de", "titan-xp", **way)

@@ -1,6 +1,6 @@
 """The search: exact where every feature vector can be scored, else HS-NAS's evolution (arXiv 2310.16712)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,7 @@ def search(
     notes += [
         note for part in (latency, *(p.predictor for p in phases)) for note in getattr(part, "notes", ())
     ]
+    notes += _vocabulary_notes(task, phases)
     callbacks = _callables(callbacks)
     verify = integer("verify", verify, 0, 250)
     measure_one = measurer_of(latency, task, verify) if verify else None
@@ -253,6 +254,16 @@ def _resolve(
             f"`{argument}` cannot score all of {task.space.name}: its space is {space.to_dict()}"
         )
     return given
+
+
+def _vocabulary_notes(task: Task, phases: Sequence[Phase]) -> list[str]:
+    """Says where costs count another output projection than the models that score have."""
+    sizes = {phase.name: getattr(phase.predictor, "vocabulary", task.vocabulary) for phase in phases}
+    return [
+        f"{name} has a vocabulary of {size:,}, but costs count the {task.vocabulary:,} of {task.name}"
+        for name, size in sizes.items()
+        if size != task.vocabulary
+    ]
 
 
 def _plan(

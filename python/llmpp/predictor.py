@@ -27,7 +27,8 @@ class Predictor(Protocol):
     'averaged' if architectures with equal averaged features always get equal scores, 'per-layer' (assumed
     where it is missing) if not; `notes`, what a user should know; `usage`, whose `to_dict` says what it has
     spent; `identity`, what scores depend on beside the architecture: a search is not resumed with another;
-    `space`, the architectures that it can score; `keeps_scores`, true if asking it again costs nothing;
+    `space`, the architectures that it can score; `vocabulary`, how many subwords its models have, if a task
+    that says otherwise is to be noted; `keeps_scores`, true if asking it again costs nothing;
     `begin_search`, called when a search begins, with how many of the best scores must be right (None: all).
     """
 

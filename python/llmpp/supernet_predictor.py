@@ -77,6 +77,7 @@ class SupernetPredictor:
         name: What it is called in results.
         encoding: It tells apart all that architectures differ in.
         space: The architectures that it can score.
+        vocabulary: Subwords of supernet and corpus.
         keeps_scores: It keeps its scores itself, so a search that goes on may ask it about all of them; a
             race needs to hear of them.
         identity: What its scores depend on beside the architecture, as JSON.
@@ -116,7 +117,7 @@ class SupernetPredictor:
             raise unknown("set", subset, list(self.corpus.sets))
         self.subset, self.path, self.device = subset, find_model(checkpoint), find_device(device)
         self.net = SuperTransformer.load(self.path).to(self.device).eval()
-        self.space = self.net.space
+        self.space, self.vocabulary = self.net.space, self.corpus.vocabulary
         _check_match(self.path, self.net, self.corpus)
         self.notes = precision_notes(self.device, precision) + ((_RACE_NOTE,) if race else ())
         self.set = ScoringSet.of(self.corpus.pairs[subset], self.device)
