@@ -39,6 +39,7 @@ bench: .venv/all ## Measure speed, as ratios taken in one run
 assets: .venv/test ## Rebuild what ships inside the package: make assets DATA=DIR
 	@test -d "$(DATA)" || { echo "usage: make assets DATA=DIR, the folder with tfs, llm_answers and hat_latency"; exit 2; }
 	$(BIN)/python -m llmpp.assets.rebuild "$(DATA)"
+	$(BIN)/llmpp study task studies/multi30k.toml python/llmpp/assets/tasks/multi30k.en-de.json -o studies/multi30k
 
 wheel: .venv/test ## Build a wheel into dist
 	$(BIN)/maturin build --release --quiet --out dist

@@ -138,7 +138,7 @@ def test_tasks_lists_tasks_and_hardware(llmpp_command: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["search", "--task", "wmt15"], "unknown task 'wmt15'; known: iwslt14.de-en, wmt14.en-de, wmt14"),
+        (["search", "--task", "wmt15"], "unknown task 'wmt15'; known: iwslt14.de-en, multi30k.en-de, wmt14"),
         (["search", "--task", "wmt14.en-de", "--hardware", "h100"], "known: raspberry-pi-4, titan-xp, xeon"),
         (
             ["search", "--task", "wmt14.en-de", "--initial", "best"],

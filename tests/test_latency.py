@@ -132,7 +132,7 @@ def test_the_task_with_the_nearest_vocabulary_stands_in_and_the_model_says_so(
 
 @pytest.mark.parametrize("hardware", ["xeon-e5-2640", "raspberry-pi-4"])
 def test_hardware_without_a_model_for_the_space_says_how_to_fit_one(hardware: str) -> None:
-    with pytest.raises(InputError, match=f"{hardware} was measured on.*llmpp fit-latency CSV -o FILE"):
+    with pytest.raises(InputError, match=f"{hardware} was measured on.*llmpp measure --task iwslt14"):
         load_latency(hardware, task="iwslt14.de-en")
 
 

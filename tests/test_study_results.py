@@ -10,6 +10,7 @@ import pytest
 
 from command import Command, last_line
 from llmpp import InputError, load_task
+from llmpp.assets import asset
 from llmpp.study.comparison_table import COLUMNS, compare
 from llmpp.study.description import Study
 from llmpp.study.expansion import expand
@@ -210,6 +211,14 @@ def test_the_source_names_the_machine_that_trained_and_the_one_that_was_timed(
     assert "; A Large GPU and " in words or " and A Large GPU; " in words
     timed = json.loads((tmp_path / "results" / "latency-01.json").read_text("utf-8"))["machine"]
     assert f"latency of 1 thread of {timed['device_name']}, 5 beams" in words
+
+
+def test_the_task_that_ships_is_what_the_results_say() -> None:
+    checkout = Path(__file__).parent.parent
+    results = Results(Study.load(checkout / "studies" / "multi30k.toml"), checkout / "studies" / "multi30k")
+    command = "llmpp study run studies/multi30k.toml -o studies/multi30k"
+    shipped = json.loads(asset("tasks", "multi30k.en-de.json").read_text("utf-8"))
+    assert task_dict(results, command=command) == shipped
 
 
 def test_a_task_can_be_written_over(results: Results, tmp_path: Path) -> None:

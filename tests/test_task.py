@@ -64,8 +64,19 @@ def test_every_public_name_exists_and_is_listed() -> None:
         _ = llmpp.nonsense
 
 
-def test_the_built_in_tasks_are_hats() -> None:
-    assert task_names() == ["iwslt14.de-en", *WMT_TASKS]
+def test_the_built_in_tasks_are_hats_and_one_of_our_own() -> None:
+    assert task_names() == ["iwslt14.de-en", "multi30k.en-de", *WMT_TASKS]
+
+
+def test_the_task_of_our_own_has_figures_scores_and_splits() -> None:
+    task = load_task("multi30k.en-de")
+    assert (task.vocabulary, task.sentence_length, task.space.qkv_dim) == (3000, 18, 128)
+    assert task.space.options == llmpp.SPACES["multi30k"].options
+    assert [one.id for one in task.figures] == list(range(1, 31))
+    assert all(28 < one.test_score < 34 and one.latency_ms > 0 for one in task.figures)
+    assert {name: len(ids) for name, ids in (task.splits or {}).items()} == {"123": 10, "456": 10, "789": 10}
+    assert "llmpp study run" in task.source
+    assert "AMD EPYC" in task.source
 
 
 @pytest.mark.parametrize("name", WMT_TASKS)

@@ -137,7 +137,8 @@ def load_latency(name_or_path: str | Path, *, task: str | Path | Task) -> MlpPre
     if not fitting:
         raise InputError(
             f"{name_or_path} was measured on {[other.name for other in measured]} only, whose spaces are not "
-            f"that of {task.name}. Fit your own, `llmpp fit-latency CSV -o FILE`, and pass FILE as `hardware`"
+            f"that of {task.name}. Measure yours, `llmpp measure --task {task.name} -o mine.parquet`, "
+            "fit it, `llmpp fit-latency mine.parquet -o FILE`, and pass FILE as `hardware`"
         )
     nearest = min(
         fitting, key=lambda other: (other.name != task.name, abs(other.vocabulary - task.vocabulary))

@@ -1,11 +1,14 @@
-"""Rebuilds everything in this folder from the data it came from: `python -m llmpp.assets.rebuild DATA`.
+"""Rebuilds what is in this folder from the data it came from: `python -m llmpp.assets.rebuild DATA`.
 
 | folder | made | from |
 |---|---|---|
 | `tasks` | here | `tfs`: figures of UBC-NLP/llmas, MIT (Jawahar et al., ACL Findings 2024) |
+| `tasks/multi30k.en-de.json` | `llmpp study task` | `studies/multi30k`, which llmpp trained and timed |
 | `answers` | here | `llm_answers`: a language model's replies, recorded for llmpp |
 | `students` | `llmpp distill` | `answers` |
 | `latency` | `llmpp fit-latency` | `hat_latency`: mit-han-lab/hardware-aware-transformers, MIT |
+
+`make assets` does all of it; this module leaves the task of the study to its verb.
 """
 
 import json

@@ -29,7 +29,7 @@ def tasks(_seed: NoSeed = 0, as_json: Json = False) -> None:
     for row in rows:
         out.print(f"{row['name']}: {plain(row['source'])}", soft_wrap=True)
         out.print(f"  student: {plain(row['student'] or 'none')}", soft_wrap=True)
-        out.print(f"  hardware (task measured): {', '.join(row['hardware'])}", soft_wrap=True)
+        out.print(f"  hardware (task measured): {', '.join(row['hardware']) or 'none'}", soft_wrap=True)
 
 
 def hardware(
