@@ -18,7 +18,7 @@ from trial import BOUNDS, SHORT
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"task": "wmt15"}, "unknown task 'wmt15'; known: iwslt14.de-en, wmt14.en-de"),
+        ({"task": "wmt15"}, "unknown task 'wmt15'; known: iwslt14.de-en, multi30k.en-de"),
         ({"task": "iwslt14.de-en"}, "llmpp distill ANSWERS --task iwslt14.de-en -o FILE"),
         ({"hardware": "h100"}, "unknown hardware 'h100'; known: raspberry-pi-4, titan-xp, xeon-e5-2640"),
         ({"hardware": 5}, "`hardware` must be a name, a path or an object with `predict`, got 5"),
