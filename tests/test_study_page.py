@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from command import Command
@@ -12,6 +13,7 @@ from llmpp import InputError
 from llmpp.study.description import Study
 from llmpp.study.noise import Noise, Variation
 from llmpp.study.page import write_page
+from llmpp.study.ranks import rank
 from llmpp.study.results import Results
 from llmpp.study.task_file import task_dict
 from llmpp.task import cost
@@ -101,7 +103,7 @@ def test_a_page_of_few_architectures_has_no_report_card(
         replace(results, study=replace(results.study, architectures=architectures)), tmp_path / "p.md"
     )
     assert "Predictors are compared from 6 architectures on." in text
-    assert "Kendall tau-b over all 5 architectures" in text
+    assert "over all 5 architectures" in text
 
 
 def test_a_page_without_latencies_has_all_else(done_study: tuple[Path, Path], tmp_path: Path) -> None:
@@ -144,6 +146,22 @@ def test_a_page_says_which_finds_are_trained(done_study: tuple[Path, Path], tmp_
     comparison = replace(results.study.comparison, trained_seeds=(2,))
     fewer = replace(results, study=replace(results.study, comparison=comparison))
     assert "Only what searches with these seeds found is trained: 2." in page_of(fewer, tmp_path / "p.md")
+
+
+def test_ranks_are_told_over_all_and_among_equal_depths(results: Results) -> None:
+    kendalltau = pytest.importorskip("scipy.stats").kendalltau
+    by_name = {one.name: one for one in rank(results, n_bootstrap=20)}
+    assert {"decoder layers alone", "validation loss of the same trainings", "`hat_loss`"} <= set(by_name)
+    assert np.isnan(by_name["decoder layers alone"].within.mean)
+    test = by_name["test BLEU of the same trainings"]
+    assert -1 <= test.whole.low <= test.whole.high <= 1
+    found = {number: results.training(number) for number in results.architectures}
+    taus = []
+    for depth in {one.decoder_layers for one in results.architectures.values()}:
+        alike = [found[n] for n, one in results.architectures.items() if one.decoder_layers == depth]
+        both = [[one["valid"]["bleu"], one["test"]["bleu"]] for one in alike if one]
+        taus.append(kendalltau(*np.transpose(both)).statistic)
+    assert test.within.mean == pytest.approx(np.nanmean(taus))
 
 
 def test_noise_is_told_from_signal(results: Results) -> None:

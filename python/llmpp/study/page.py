@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmpp.errors import writing
-from llmpp.metrics import kendall_tau
-from llmpp.resampling import Estimate, estimate, resample
-from llmpp.space import Floats
+from llmpp.resampling import Estimate
 from llmpp.study.comparison import STUDENT
 from llmpp.study.comparison_table import cells, compare, headings
 from llmpp.study.noise import Noise
+from llmpp.study.ranks import Ranks, rank
 from llmpp.study.results import Results
 from llmpp.study.search_jobs import n_places
 from llmpp.study.task_file import FEWEST_TO_TEST, score_name, source, trained_task
@@ -63,7 +62,7 @@ def write_page(
         f"Figures: {source(results, command)}.",
         *_noise(results),
         *_table(results),
-        *_supernets(results, n_bootstrap),
+        *_ranks(results, n_bootstrap),
         *_card(results, command, n_bootstrap, folder, files),
         *_curves(results, folder, files),
         *_hours(results),
@@ -177,33 +176,29 @@ def _is_imprecise(latency: Mapping[str, Any] | None) -> bool:
     return latency is not None and not latency["is_precise"]
 
 
-def _supernets(results: Results, n_bootstrap: int) -> Iterator[str]:
-    """Says how supernets rank all architectures, plainly where they rank badly."""
+def _ranks(results: Results, n_bootstrap: int) -> Iterator[str]:
+    """Says how supernets rank architectures, plainly where they rank badly."""
     yield "## How supernets rank"
     if missing := results.missing["trainings"]:
         yield _later("Ranks are compared", missing)
         return
-    found = [training for number in results.architectures if (training := results.training(number))]
-    trained = np.array([one["valid"]["bleu"] for one in found])
-    losses = np.array([-one["valid_loss"] for one in found])
-    copies = resample(len(trained), n_bootstrap, seed=0)
-    rows = [["validation loss of the same trainings", *_tau_cells(losses, trained, copies)]]
-    for kind, metric, scores in results.scores():
-        given = np.array([scores[number] for number in results.architectures])
-        rows.append([f"`{score_name(kind, metric)}`", *_tau_cells(given, trained, copies)])
-    yield "Agreement with validation BLEU after training, with bootstrap 95% intervals over architectures."
-    yield markdown_table(["", f"Kendall tau-b over all {len(trained)} architectures", ""], rows)
+    yield (
+        "Kendall's tau-b with validation BLEU after training, with bootstrap 95% intervals. "
+        "Among equal depths: the mean over numbers of decoder layers of the same among architectures with so "
+        "many, which is what a predictor tells beyond depth."
+    )
+    head = ["", f"over all {len(results.architectures)} architectures", "among equal depths", ""]
+    yield markdown_table(head, map(_rank_cells, rank(results, n_bootstrap=n_bootstrap)))
 
 
 def _later(what: str, missing: Sequence[str]) -> str:
     return f"{what} when all architectures are trained: {len(missing)} are missing."
 
 
-def _tau_cells(given: Floats, trained: Floats, copies: Floats) -> list[str]:
-    tau = estimate(kendall_tau(given, trained, copies)[None])
-    if np.isnan(tau.mean):
-        return ["-", "all are equal"]
-    return [_with_interval(tau), "ranks badly" if tau.mean < _POOR_TAU else ""]
+def _rank_cells(ranks: Ranks) -> list[str]:
+    tau = ranks.whole.mean
+    verdict = "all are equal" if np.isnan(tau) else "ranks badly" if tau < _POOR_TAU else ""
+    return [ranks.name, _with_interval(ranks.whole), _with_interval(ranks.within), verdict]
 
 
 def _with_interval(one: Estimate) -> str:
