@@ -214,8 +214,7 @@ def test_the_source_names_the_machine_that_trained_and_the_one_that_was_timed(
 
 
 def test_the_task_that_ships_is_what_the_results_say() -> None:
-    checkout = Path(__file__).parent.parent
-    results = Results(Study.load(checkout / "studies" / "multi30k.toml"), checkout / "studies" / "multi30k")
+    results = Results(Study.load(EXAMPLE), EXAMPLE.with_suffix(""))
     command = "llmpp study run studies/multi30k.toml -o studies/multi30k"
     shipped = json.loads(asset("tasks", "multi30k.en-de.json").read_text("utf-8"))
     assert task_dict(results, command=command) == shipped

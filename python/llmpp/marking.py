@@ -1,12 +1,13 @@
 """Marks predictions against what was trained: figures, intervals, paired differences, noise ceiling."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from llmpp.baselines import line
+from llmpp.lineup import only_ranks
 from llmpp.metrics import MEASURES, kendall_tau, mean_absolute_error
 from llmpp.resampling import Estimate, estimate, estimate_difference, measure
 from llmpp.space import Floats
@@ -96,20 +97,15 @@ def join(keys: Sequence[Key]) -> Key:
     )
 
 
-def mark(
-    predictions: Sequence[Mapping[str, Floats]],
-    key: Key,
-    *,
-    against: str,
-    only_ranks: Callable[[str], bool],
-) -> tuple[Row, ...]:
+def mark(predictions: Sequence[Mapping[str, Floats]], key: Key, *, against: str) -> tuple[Row, ...]:
     """Measures every row on every resample, and its difference to the row `against`.
+
+    Rows in other units than the metric have no error.
 
     Args:
         predictions: Of each split, `(n_seeds, n)` by row.
         key: What was held out.
         against: A row.
-        only_ranks: Whether a row is in other units than the metric, so that it has no error.
     """
 
     def measured(name: str) -> dict[str, Floats]:

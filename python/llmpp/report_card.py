@@ -17,7 +17,7 @@ from llmpp.baselines import Predict
 from llmpp.distill import Progress
 from llmpp.errors import InputError, unknown
 from llmpp.exam import Exam, set_exams
-from llmpp.lineup import Lineup, line_up, only_ranks
+from llmpp.lineup import Lineup, line_up
 from llmpp.marking import Key, NoiseCeiling, Row, interval, join, make_key, mark, measure_noise
 from llmpp.ranges import integer
 from llmpp.resampling import resample
@@ -191,7 +191,7 @@ def _grade(
     return ReportCard(
         task=task.name,
         metric=task.metric,
-        rows=mark(predictions, key, against=against, only_ranks=only_ranks),
+        rows=mark(predictions, key, against=against),
         against=against,
         noise_ceiling=measure_noise(task, splits, key, copies),
         n_bootstrap=n_bootstrap,
@@ -223,7 +223,7 @@ def average(cards: Sequence[ReportCard]) -> ReportCard:
     return replace(
         cards[0],
         task=", ".join(one.task for one in cards),
-        rows=mark(_common_predictions(cards), key, against=cards[0].against, only_ranks=only_ranks),
+        rows=mark(_common_predictions(cards), key, against=cards[0].against),
         noise_ceiling=None,
         splits=tuple(f"{one.task} {split}" for one in cards for split in one.splits),
         key=key,

@@ -71,7 +71,7 @@ class Noise:
     @classmethod
     def of(cls, results: Results) -> "Noise":
         """Takes it from what is done."""
-        first = [one for number in results.architectures if (one := results.training(number))]
+        first = results.first_trainings()
         repeated = {
             number: {
                 seed: one

@@ -127,8 +127,7 @@ def _table(results: Results) -> Iterator[str]:
 
 def _where(results: Results) -> str:
     """Where architectures were trained: devices, and threads of each."""
-    trained = filter(None, map(results.training, results.architectures))
-    machines = [machine for training in trained if (machine := training.get("machine"))]
+    machines = [machine for training in results.first_trainings() if (machine := training.get("machine"))]
     named = dict.fromkeys((one.get("device", "cpu"), one.get("n_threads")) for one in machines)
     found = [f"{device} with {n} thread{'' if n == 1 else 's'}" if n else device for device, n in named]
     return " or ".join(found) or "one thread"

@@ -35,7 +35,7 @@ def rank(results: Results, *, n_bootstrap: int) -> list[Ranks]:
         results: What the study brought.
         n_bootstrap: Resamples of the architectures behind each interval.
     """
-    found = [training for number in results.architectures if (training := results.training(number))]
+    found = results.first_trainings()
     trained = np.array([one["valid"]["bleu"] for one in found])
     depths = np.array([one.decoder_layers for one in results.architectures.values()], dtype=np.float64)
     copies = resample(len(trained), n_bootstrap, seed=0)

@@ -61,6 +61,10 @@ class Results:
         """What came of training an architecture, with the study's first seed by default."""
         return self.outcome(training_id(number, self.study.architectures.seeds[0] if seed is None else seed))
 
+    def first_trainings(self) -> list[dict[str, Any]]:
+        """What came of training each architecture with the study's first seed, as far as that is done."""
+        return [one for number in self.architectures if (one := self.training(number))]
+
     def latency(self, number: int) -> dict[str, Any] | None:
         """What measuring an architecture brought."""
         return self.outcome(measurement_id(number))
